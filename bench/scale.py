@@ -1,0 +1,51 @@
+"""How much work a run does: the full sizes that count, or quick ones that only show it works."""
+
+from dataclasses import dataclass
+
+KIB = 1 << 10
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The sizes and times of every row."""
+
+    seconds: float
+    """How long one run of a request-rate row lasts."""
+    download: int
+    """Bytes of the blob that is downloaded."""
+    downloads: int
+    """How many times each stream downloads it in one run."""
+    upload: int
+    """Bytes of an uploaded blob."""
+    images: int
+    """Images that each of the 16 pushers pushes in one run."""
+    tags: int
+    """Tags, and manifests, of the big repository."""
+    few_tags: int
+    """Tags of the small repository that it is compared with."""
+    uploads_at_once: int
+    """Parallel uploads while memory is watched."""
+
+
+FULL = Scale(
+    seconds=5,
+    download=256 * MIB,
+    downloads=8,
+    upload=GIB,
+    images=10,
+    tags=1_000_000,
+    few_tags=1_000,
+    uploads_at_once=20,
+)
+QUICK = Scale(
+    seconds=1,
+    download=32 * MIB,
+    downloads=4,
+    upload=64 * MIB,
+    images=2,
+    tags=20_000,
+    few_tags=1_000,
+    uploads_at_once=4,
+)

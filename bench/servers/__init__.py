@@ -1,0 +1,7 @@
+"""The servers under test, each started on loopback with a folder of its own."""
+
+from bench.servers.distribution import Distribution
+from bench.servers.entrepot import Entrepot
+from bench.servers.nginx import Nginx
+
+__all__ = ["Distribution", "Entrepot", "Nginx"]

@@ -1,0 +1,3 @@
+"""Makes `tests` importable from the top folder and loads what every run needs."""
+
+pytest_plugins = ["tests.support.skips"]

@@ -1,0 +1,1 @@
+"""Entrepot: an open, self-hosted, multi-tenant OCI registry."""

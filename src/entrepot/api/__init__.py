@@ -1,0 +1,1 @@
+"""The management API: organisations, people, projects, repositories, tokens, the audit log."""

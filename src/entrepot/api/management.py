@@ -1,0 +1,34 @@
+"""What the management API works with."""
+
+from dataclasses import dataclass
+
+from entrepot.services.audit_log import AuditLog
+from entrepot.services.contents import Contents
+from entrepot.services.delete import Delete
+from entrepot.services.invitations import Invitations
+from entrepot.services.members import Members
+from entrepot.services.organisations import Organisations
+from entrepot.services.projects import Projects
+from entrepot.services.repositories import Repositories
+from entrepot.services.server_settings import Server
+from entrepot.services.session import Session
+from entrepot.services.tokens import Tokens
+from entrepot.services.users import Users
+
+
+@dataclass(frozen=True, slots=True)
+class Management:
+    """The services behind the management API."""
+
+    organisations: Organisations
+    projects: Projects
+    repositories: Repositories
+    contents: Contents
+    delete: Delete
+    tokens: Tokens
+    server: Server
+    audit_log: AuditLog
+    session: Session
+    users: Users
+    members: Members
+    invitations: Invitations

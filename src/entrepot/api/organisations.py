@@ -1,0 +1,184 @@
+"""Organisations."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Response
+from pydantic import Field
+
+from entrepot.api.call import (
+    Body,
+    Caller,
+    Page,
+    Paging,
+    Services,
+    Shown,
+    Version,
+    cursor,
+    declares,
+    moment,
+    tag,
+)
+from entrepot.model import tenancy
+from entrepot.model.access import Action, Role
+from entrepot.services.organisations import require_retention
+
+router = APIRouter(tags=["organisations"])
+_MICROS = 1_000_000
+
+Slug = Annotated[str, Field(description="its name in addresses: a DNS label", max_length=63)]
+Price = Annotated[str, Field(pattern=r"^\d{1,9}(\.\d{1,6})?$", description="per GB-month: `0.20`")]
+
+
+class Retention(Body):
+    """For how long pushed tags are kept: one of these."""
+
+    days: Annotated[int | None, Field(ge=1, le=36_500)] = None
+    tags: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
+    never: bool = False
+
+
+class Organisation(Shown):
+    """An organisation and its settings."""
+
+    id: str
+    slug: str
+    name: str
+    created_at: datetime
+    repository_creation: Literal["member", "admin"] = Field(
+        description="the lowest role whose first push makes a repository"
+    )
+    allows_public: bool = Field(description="whether its repositories may be public")
+    is_read_only: bool
+    retention: Retention | None = Field(description="null: as the server has it")
+    price_per_gb_month: str
+
+
+class NewOrganisation(Body):
+    """An organisation to make."""
+
+    slug: Slug
+    name: Annotated[str, Field(max_length=200)] = ""
+    id: Annotated[str | None, Field(description="given by you, for migrations")] = None
+
+
+class OrganisationChanges(Body):
+    """What to change; what is not named stays."""
+
+    name: Annotated[str, Field(max_length=200)] = ""
+    repository_creation: Literal["member", "admin"] = "member"
+    allows_public: bool = True
+    is_read_only: bool = False
+    retention: Retention | None = None
+    price_per_gb_month: Price = "0.20"
+
+
+class Reason(Body):
+    """Why; it is kept in the audit log."""
+
+    reason: Annotated[str, Field(min_length=3, max_length=500)]
+
+
+class BrokenGlass(Shown):
+    """A membership that ends by itself."""
+
+    role: Literal["owner"]
+    expires_at: datetime
+
+
+@router.get("/organisations", **declares(Action.LOGIN))
+async def list_organisations(
+    services: Services, caller: Caller, window: Paging
+) -> Page[Organisation]:
+    """The organisations that you may see, by slug; all of them for server administrators."""
+    found, has_more = await services.organisations.page(
+        caller, after=window.after, limit=window.limit
+    )
+    return Page(
+        items=[_shown(organisation) for organisation in found],
+        next=cursor(found[-1].slug) if has_more else None,
+    )
+
+
+@router.post("/organisations", **declares(Action.ADMINISTER, creates=True))
+async def create_organisation(
+    services: Services, caller: Caller, new: NewOrganisation, response: Response
+) -> Organisation:
+    """Make an organisation, which you own. For server administrators."""
+    made = await services.organisations.create(caller, new.slug, name=new.name, public_id=new.id)
+    tag(response, made.version)
+    return _shown(made)
+
+
+@router.get("/organisations/{organisation}", **declares(Action.SEE_ORGANISATION))
+async def show_organisation(
+    services: Services, caller: Caller, organisation: str, response: Response
+) -> Organisation:
+    """One organisation, by slug or id."""
+    found = await services.organisations.get(caller, organisation)
+    tag(response, found.version)
+    return _shown(found)
+
+
+@router.patch("/organisations/{organisation}", **declares(Action.MANAGE_ORGANISATION))
+async def change_organisation(
+    services: Services,
+    caller: Caller,
+    organisation: str,
+    changes: OrganisationChanges,
+    version: Version,
+    response: Response,
+) -> Organisation:
+    """Change settings. The price takes an owner, everything else an administrator."""
+    values: dict[str, object] = {}
+    for field in changes.model_fields_set:
+        match field:
+            case "repository_creation":
+                values["creators"] = Role(changes.repository_creation)
+            case "retention":
+                wanted = changes.retention
+                kept = tenancy.Retention(**wanted.model_dump()) if wanted else None
+                require_retention(kept)
+                values["retention"] = kept
+            case "price_per_gb_month":
+                values["price_micros"] = int(Decimal(changes.price_per_gb_month) * _MICROS)
+            case _:
+                values[field] = getattr(changes, field)
+    changed = await services.organisations.update(caller, organisation, values, version=version)
+    tag(response, changed.version)
+    return _shown(changed)
+
+
+@router.delete(
+    "/organisations/{organisation}", status_code=204, **declares(Action.OWN_ORGANISATION)
+)
+async def delete_organisation(
+    services: Services, caller: Caller, organisation: str, version: Version
+) -> None:
+    """Delete an organisation with all that is in it. Its slug and id are never given again."""
+    await services.organisations.delete(caller, organisation, version=version)
+
+
+@router.post("/organisations/{organisation}/break-glass", **declares(Action.ADMINISTER))
+async def break_glass(
+    services: Services, caller: Caller, organisation: str, why: Reason
+) -> BrokenGlass:
+    """Become an owner for an hour, for server administrators; the organisation's log says so."""
+    until = await services.organisations.break_glass(caller, organisation, reason=why.reason)
+    return BrokenGlass(role="owner", expires_at=moment(until))
+
+
+def _shown(organisation: tenancy.Organisation) -> Organisation:
+    kept = organisation.retention
+    return Organisation(
+        id=organisation.public_id,
+        slug=organisation.slug,
+        name=organisation.name,
+        created_at=moment(organisation.created_at),
+        repository_creation="admin" if organisation.creators is Role.ADMIN else "member",
+        allows_public=organisation.allows_public,
+        is_read_only=organisation.is_read_only,
+        retention=Retention(days=kept.days, tags=kept.tags, never=kept.never) if kept else None,
+        price_per_gb_month=f"{Decimal(organisation.price_micros) / _MICROS:.2f}",
+    )

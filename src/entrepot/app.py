@@ -1,0 +1,385 @@
+"""The composition root: settings become parts, parts become an ASGI application."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from entrepot.api.entrance import ApiEntrance
+from entrepot.api.management import Management
+from entrepot.blobs.disk import DiskStore
+from entrepot.config import Settings, load
+from entrepot.db.connect import connect
+from entrepot.db.database import Database
+from entrepot.db.migrate import migrate
+from entrepot.db.timed import TimedDatabase
+from entrepot.identity.bearer import BearerKey
+from entrepot.identity.key_file import make_key_file, refuse_if_open
+from entrepot.identity.keys import KeyRing
+from entrepot.identity.passwords import Passwords
+from entrepot.identity.seal import Seal
+from entrepot.identity.tokens import new_token
+from entrepot.jobs import schedule
+from entrepot.jobs.schedule import Job
+from entrepot.model.access import Action, Kind
+from entrepot.model.clock import SECOND, Clock, SystemClock
+from entrepot.model.errors import EntrepotError
+from entrepot.model.manifests import ManifestLimits
+from entrepot.oci.call import ProtocolLimits, Registry
+from entrepot.oci.surface import Surface
+from entrepot.ops.first_steps import first_lines
+from entrepot.ops.surface import OpsSurface
+from entrepot.services.access import Access
+from entrepot.services.addresses import Addresses
+from entrepot.services.audit_log import AuditLog
+from entrepot.services.contents import Contents
+from entrepot.services.credentials import Credentials
+from entrepot.services.delete import Delete
+from entrepot.services.idempotency import Idempotency
+from entrepot.services.invitations import Invitations
+from entrepot.services.last_use import LastUse
+from entrepot.services.login import Login
+from entrepot.services.members import Members
+from entrepot.services.mount import Mount
+from entrepot.services.organisations import Organisations
+from entrepot.services.projects import Projects
+from entrepot.services.pull import Pull
+from entrepot.services.push import Push
+from entrepot.services.repositories import Repositories
+from entrepot.services.rotation import recorded_key, require_key
+from entrepot.services.server_settings import Server
+from entrepot.services.session import Session
+from entrepot.services.tenancy import Tenancy
+from entrepot.services.token_service import TokenService
+from entrepot.services.tokens import Tokens
+from entrepot.services.uploads import UploadLimits, Uploads
+from entrepot.services.users import Users
+from entrepot.telemetry.metrics import Metrics
+from entrepot.telemetry.observe import Observe, ignore
+from entrepot.web.authenticate import Authenticator
+from entrepot.web.hosts import Hosts
+
+if TYPE_CHECKING:
+    from entrepot.web.requests import Receive, Scope, Send
+
+_SHOWN_CONFIG_BYTES = 1 << 20  # of an image, in an answer of the management API
+_ANONYMOUS: dict[str, frozenset[Action]] = {
+    "": frozenset(),
+    "pull": frozenset({Action.PULL, Action.CATALOG}),
+    "push": frozenset(
+        {
+            Action.PULL,
+            Action.CATALOG,
+            Action.PUSH,
+            Action.CREATE_REPOSITORY,
+            Action.DELETE_TAG,
+            Action.DELETE,
+        }
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a start has to tell."""
+
+    start_lines: list[str] = field(default_factory=list)
+
+
+async def prepare(settings: Settings) -> Prepared:
+    """Bring data folder and schema up to date, and make the first organisation, user and token.
+
+    Raises StartRefused, StorageFull, StorageFailed, Unavailable.
+    """
+    settings.data.mkdir(parents=True, exist_ok=True)
+    ring = key_ring(settings, SystemClock())
+    store = _store(settings)
+    store.prepare()
+    store.close()
+    await migrate(settings.database.url)
+    database = connect(settings.database.url, pool_size=1)
+    await database.open()
+    try:
+        if path := own_key_file(settings):
+            if await recorded_key(database) is None:
+                make_key_file(path)
+            refuse_if_open(path)
+        await require_key(database, ring)
+        return await _first_start(settings, Tenancy(database, SystemClock()))
+    finally:
+        await database.close()
+
+
+async def _first_start(settings: Settings, tenancy: Tenancy) -> Prepared:
+    """Make the first token.
+
+    It is on disk before its hash is in the database: after a crash in between, the next start
+    makes another.
+    """
+    if await tenancy.default_organisation() is not None:
+        return Prepared()
+    path, token = settings.data / "admin.token", new_token(Kind.USER)
+    _write_secret(path, token)
+    if not await tenancy.first_start(token):
+        path.unlink()  # another node was first, and has the token
+        return Prepared()
+    scheme = "https" if settings.tls.cert_file else "http"
+    return Prepared(first_lines(f"{scheme}://localhost:{settings.port}", path, token))
+
+
+class Application:
+    """The parts of one worker. `run` is its life; calling it answers one request."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.metrics = Metrics()
+        self.database: Database = TimedDatabase(
+            connect(
+                settings.database.url,
+                pool_size=settings.database.pool_size,
+                on_commit=self.metrics.commit_batch.observe,
+            ),
+            self.metrics.database_seconds.observe,
+        )
+        self.store = _store(settings, self.metrics.store_seconds.observe)
+        self._ring = key_ring(settings, clock)
+        key = BearerKey(self._ring)
+        listen = f"{settings.host}:{settings.port}"
+        hosts = Hosts(
+            public_url=settings.public_url or None,
+            listen=listen,
+            is_tls=settings.tls.cert_file is not None,
+            trusted_proxies=settings.trusted_proxies,
+        )
+        addresses = Addresses(self.database)
+        self.tenancy = Tenancy(self.database, clock)
+        self.access = Access(clock, addresses, _ANONYMOUS[settings.anonymous])
+        self.audit_log = AuditLog(
+            self.database, clock, self.access, keep_days=settings.audit.keep_days
+        )
+        self._last_use = LastUse(self.database, clock)
+        self._idempotency = Idempotency(self.database, clock, Seal(self._ring))
+        credentials = Credentials(self.database, key, self._last_use)
+        grace = settings.uploads.protect_seconds * SECOND
+        self.uploads = Uploads(
+            self.database,
+            self.store,
+            clock,
+            self.access,
+            addresses,
+            UploadLimits(
+                expire=settings.uploads.expire_seconds * SECOND,
+                grace=grace,
+                open_per_token=settings.limits.open_uploads_per_token,
+            ),
+        )
+        registry = Registry(
+            access=self.access,
+            addresses=addresses,
+            credentials=credentials,
+            token_service=TokenService(
+                self.database,
+                clock,
+                access=self.access,
+                addresses=addresses,
+                key=key,
+                lifetime=settings.tokens.bearer_seconds,
+            ),
+            pull=Pull(self.database, self.store, clock, grace=grace),
+            push=Push(
+                self.database,
+                self.store,
+                clock,
+                self.access,
+                addresses,
+                grace=grace,
+                index_depth=settings.limits.index_depth,
+            ),
+            uploads=self.uploads,
+            mount=Mount(self.database, clock, self.access, addresses, grace=grace),
+            delete=Delete(self.database, clock, self.access, grace=grace),
+            hosts=hosts,
+            limits=_limits(settings),
+        )
+        authenticator = Authenticator(credentials, hosts)
+        self._oci = Surface(
+            registry,
+            authenticator,
+            self.metrics.requests,
+            clock,
+            log_requests=settings.log.requests,
+        )
+        self._ops = OpsSurface(
+            self.metrics,
+            self._readiness,
+            hosts,
+            allow=settings.ops.allow,
+            version=version("entrepot"),
+        )
+        passwords = Passwords()
+        self._login = Login(self.database, clock, passwords)
+        self._api = ApiEntrance(
+            self._management(settings, clock, passwords, addresses, registry.delete),
+            authenticator,
+            hosts,
+            self.metrics.requests,
+            self._idempotency,
+            version=version("entrepot"),
+        )
+        self.metrics.count_open_uploads = self.uploads.count_open
+
+    def _management(
+        self,
+        settings: Settings,
+        clock: Clock,
+        passwords: Passwords,
+        addresses: Addresses,
+        delete: Delete,
+    ) -> Management:
+        common = (self.database, clock, self.access)
+        grace = settings.uploads.protect_seconds * SECOND
+        repositories = Repositories(*common, addresses, grace=grace)
+        config_bytes = min(settings.limits.config_bytes, _SHOWN_CONFIG_BYTES)
+        return Management(
+            organisations=Organisations(*common),
+            projects=Projects(*common, repositories),
+            repositories=repositories,
+            contents=Contents(self.database, self.store, self.access, config_bytes=config_bytes),
+            delete=delete,
+            tokens=Tokens(*common),
+            server=Server(*common),
+            audit_log=self.audit_log,
+            session=Session(*common, self._login),
+            users=Users(*common, passwords),
+            members=Members(*common),
+            invitations=Invitations(*common, passwords),
+        )
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Open what must be open, and work in the background, until the worker stops."""
+        await self.database.open()
+        jobs: list[asyncio.Task[None]] = []
+        try:
+            await require_key(self.database, self._ring)
+            self.access.set_default_organisation(await self.tenancy.default_organisation())
+            jobs.append(asyncio.create_task(self.metrics.run()))
+            jobs += (asyncio.create_task(schedule.run(job)) for job in self._jobs())
+            yield
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+            await self.database.close()
+            self.store.close()
+
+    def _jobs(self) -> list[Job]:
+        return [
+            Job("uploads.sweep", 60, self.uploads.sweep),
+            Job("uploads.sweep_strays", 3_600, self.uploads.sweep_strays),
+            Job("database.maintain", 300, self.database.maintain),
+            Job("audit.sweep", 3_600, self.audit_log.sweep),
+            Job("login_attempts.sweep", 60, self._login.sweep),
+            Job("tokens.note_uses", 30, self._last_use.flush),
+            Job("idempotency.sweep", 3_600, self._idempotency.sweep),
+        ]
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Hand a request to its surface (ASGI)."""
+        kind = scope["type"]
+        if kind == "http":
+            path = scope["path"]
+            if path.startswith("/v2/") or path == "/v2":
+                await self._oci(scope, receive, send)
+            elif path.startswith("/api/"):
+                await self._api(scope, receive, send)
+            else:
+                await self._ops(scope, receive, send)
+        elif kind == "lifespan":
+            await self._lifespan(receive, send)
+
+    async def _lifespan(self, receive: "Receive", send: "Send") -> None:
+        await receive()
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self.run())
+            except EntrepotError as error:
+                # Granian goes on without whatever raises here; told so, it starts another worker.
+                await send({"type": "lifespan.startup.failed", "message": error.message})
+                return
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _readiness(self) -> dict[str, str]:
+        """Whether database and store answer. Raises Unavailable, StorageFailed."""
+        async with self.database.read() as tx:
+            await tx.fetch_one("SELECT 1")
+        return {"degraded": "disk"} if self.store.is_low() else {}
+
+
+def serve_worker() -> Application:
+    """The application of a worker process; settings come from the environment."""
+    return Application(load(), SystemClock())
+
+
+def _store(settings: Settings, observe: Observe = ignore) -> DiskStore:
+    return DiskStore(
+        settings.blobs.folder,
+        settings.data / "uploads",
+        low_water_bytes=settings.blobs.low_water_bytes,
+        observe=observe,
+    )
+
+
+def key_ring(settings: Settings, clock: Clock) -> KeyRing:
+    """The secret keys, from wherever the settings say. Raises StartRefused."""
+    if settings.secret_key is not None:
+        return KeyRing.of(settings.secret_key.get_secret_value())
+    return KeyRing.at(settings.secret_key_file or _key_file(settings), clock)
+
+
+def own_key_file(settings: Settings) -> Path | None:
+    """The key file that we make and change; none when the settings bring the key."""
+    is_given = settings.secret_key is not None or settings.secret_key_file is not None
+    return None if is_given else _key_file(settings)
+
+
+def _key_file(settings: Settings) -> Path:
+    return settings.data / "secret.key"
+
+
+def _limits(settings: Settings) -> ProtocolLimits:
+    limits = settings.limits
+    return ProtocolLimits(
+        manifest_bytes=limits.manifest_bytes,
+        manifests=ManifestLimits(
+            layers=limits.layers,
+            index_children=limits.index_children,
+            annotation_bytes=limits.annotation_bytes,
+            config_bytes=limits.config_bytes,
+        ),
+        tags_per_put=limits.tags_per_put,
+        page=limits.page,
+        tag_page=limits.tag_page,
+        ranges=limits.ranges,
+        header_bytes=limits.header_bytes,
+        body_idle_seconds=limits.body_idle_seconds,
+    )
+
+
+def _write_secret(path: Path, secret: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    with open(path, "x", opener=_private) as file:  # Path.open has no opener
+        file.write(secret + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)

@@ -1,0 +1,1 @@
+"""Bytes: write-once objects under opaque keys, and the uploads that become them."""

@@ -1,0 +1,126 @@
+"""Objects in a local folder: `blobs/ab/<key>`, and uploads in a folder beside it.
+
+Keys are opaque and write-once; what a digest is stored under, only its row knows. Uploads and
+objects lie on one file system, so that finishing an upload is a rename.
+"""
+
+import os
+import re
+import secrets
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from entrepot.blobs.answers import File
+from entrepot.blobs.faults import storage_faults
+from entrepot.blobs.upload import UploadFile
+from entrepot.model.errors import ObjectMissing, StorageFull
+from entrepot.telemetry.observe import Observe, ignore
+
+_KEY = re.compile(r"[0-9a-f]{32}")
+_THREADS = 32
+
+
+class DiskStore:
+    """A folder of objects. `low_water_bytes` is the free space below which pushes are refused."""
+
+    def __init__(
+        self, objects: Path, uploads: Path, *, low_water_bytes: int, observe: Observe = ignore
+    ) -> None:
+        self._objects = objects
+        self._uploads = uploads
+        self._low_water = low_water_bytes
+        self._observe = observe
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="blobs")
+
+    def prepare(self) -> None:
+        """Make the folders. Raises StorageFull, StorageFailed."""
+        with storage_faults("make the data folders"):
+            self._uploads.mkdir(parents=True, exist_ok=True)
+            for number in range(256):
+                (self._objects / f"{number:02x}").mkdir(parents=True, exist_ok=True)
+            for folder in (self._objects, self._objects.parent, self._uploads.parent):
+                _sync_folder(folder)
+
+    def close(self) -> None:
+        """Wait for the threads."""
+        self._executor.shutdown()
+
+    def new_key(self) -> str:
+        """A key that nothing was ever stored under."""
+        return secrets.token_hex(16)
+
+    def open(self, key: str, size: int) -> File:
+        """Where the object's bytes are. Raises ObjectMissing."""
+        path = self._object(key)
+        try:
+            found = path.stat().st_size
+        except FileNotFoundError as error:
+            message = "a stored object is missing"
+            raise ObjectMissing(message, key=key) from error
+        if found != size:
+            message = "a stored object has the wrong size"
+            raise ObjectMissing(message, key=key, size=size, found=found)
+        return File(path, size)
+
+    def upload(self, key: str) -> UploadFile:
+        """The upload whose object will be `key`; to be opened by the caller."""
+        return UploadFile(
+            self._executor,
+            self._uploads / _checked(key),
+            self._object(key),
+            self.require_space,
+            self._observe,
+        )
+
+    def remove(self, key: str) -> None:
+        """Delete an object that no row points at."""
+        self._object(key).unlink(missing_ok=True)
+
+    def staged_before(self, moment: float) -> list[str]:
+        """Keys of upload files that nothing has written to since `moment` (POSIX seconds)."""
+        keys: list[str] = []
+        with os.scandir(self._uploads) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # finished since it was listed
+                    if _KEY.fullmatch(entry.name) and entry.stat().st_mtime < moment:
+                        keys.append(entry.name)
+        return keys
+
+    def free_bytes(self) -> int:
+        """Free space on the objects' file system."""
+        return shutil.disk_usage(self._objects).free
+
+    def is_low(self) -> bool:
+        """Whether pushes are refused for want of space."""
+        return self.free_bytes() < self._low_water
+
+    def require_space(self) -> None:
+        """Raises StorageFull below the low-water mark, with the numbers."""
+        free = self.free_bytes()
+        if free < self._low_water:
+            message = (
+                f"the registry has {free} bytes free and takes no pushes below {self._low_water}; "
+                "pulls and deletions go on"
+            )
+            raise StorageFull(message, free=free, low_water=self._low_water)
+
+    def _object(self, key: str) -> Path:
+        return self._objects / key[:2] / _checked(key)
+
+
+def _checked(key: str) -> str:
+    """Keys come from our own rows; a name that is none must never reach a path."""
+    if _KEY.fullmatch(key) is None:
+        message = "not a storage key"
+        raise ValueError(message)
+    return key
+
+
+def _sync_folder(folder: Path) -> None:
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

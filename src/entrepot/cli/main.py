@@ -1,0 +1,85 @@
+"""The `entrepot` command: finds the module of a subcommand when it is asked for."""
+
+import importlib
+from typing import Any
+
+import click
+
+from entrepot.model.errors import EntrepotError
+
+# Modules are imported when used: the client needs neither the server's packages nor their time.
+COMMANDS = {
+    "serve": ("entrepot.cli.serve", "Run the registry."),
+    "admin": ("entrepot.cli.admin", "Manage the installation from its own machine."),
+    "login": ("entrepot.cli.login", "Log in to a server."),
+    "logout": ("entrepot.cli.login", "Forget the credential for a server."),
+    "whoami": ("entrepot.cli.login", "Show who you are to the server."),
+    "password": ("entrepot.cli.password", "Choose a password."),
+    "join": ("entrepot.cli.join", "Take an invitation."),
+    "docker-login": ("entrepot.cli.docker_login", "Let docker or podman push and pull."),
+    "org": ("entrepot.cli.organisations", "Organisations."),
+    "member": ("entrepot.cli.members", "Members of an organisation."),
+    "invitation": ("entrepot.cli.members", "Invitations to an organisation."),
+    "project": ("entrepot.cli.projects", "Projects."),
+    "repository": ("entrepot.cli.repositories", "Repositories."),
+    "tag": ("entrepot.cli.tags", "Tags of a repository."),
+    "token": ("entrepot.cli.tokens", "Tokens for programs and people."),
+    "pull-token": ("entrepot.cli.tokens", "Make a token that pulls, for an hour."),
+    "kubernetes-secret": ("entrepot.cli.kubernetes", "Make a pull secret for a cluster."),
+    "audit": ("entrepot.cli.audit", "Who did what."),
+    "user": ("entrepot.cli.users", "Users of the server."),
+    "settings": ("entrepot.cli.settings", "Switches of the running server."),
+    "completion": ("entrepot.cli.completion", "Make a shell complete these commands."),
+}
+# How `entrepot --help` shows them.
+SECTIONS = {
+    "A registry of your own": ("serve", "admin"),
+    "You": ("login", "logout", "whoami", "password", "join", "docker-login", "completion"),
+    "What is stored": ("repository", "tag", "project"),
+    "Who may use it": ("org", "member", "invitation", "audit"),
+    "Programs that use it": ("token", "pull-token", "kubernetes-secret"),
+    "The server, for its administrators": ("user", "settings"),
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        module, _ = COMMANDS[cmd_name]
+        try:
+            name = cmd_name.replace("-", "_")
+            command = getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("entrepot"):
+                raise
+            raise click.ClickException(
+                f"`entrepot {cmd_name}` needs {error.name}: pip install 'entrepot[server]'"
+            ) from error
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module}.{cmd_name} is not a command")
+        return command
+
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002  # click's signature
+        formatter: click.HelpFormatter,
+    ) -> None:
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, COMMANDS[name][1]) for name in names])
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  # click's signature
+        try:
+            return super().invoke(ctx)
+        except EntrepotError as error:
+            raise click.ClickException(error.message) from error
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="entrepot", message="entrepot %(version)s")
+def main() -> None:
+    """A self-hosted, multi-tenant OCI registry."""

@@ -1,0 +1,170 @@
+"""`entrepot repository`: repositories and their policies."""
+
+import click
+
+from entrepot.cli.asking import confirm
+from entrepot.cli.client import Json, at
+from entrepot.cli.messages import UsageError, command, say
+from entrepot.cli.options import organisation_option, yes_option
+from entrepot.cli.output import (
+    Columns,
+    as_json,
+    at_most,
+    made,
+    show_json,
+    show_list,
+    show_one,
+    when,
+    words,
+    yes_no,
+)
+from entrepot.cli.session import open_session
+
+
+def _name(item: Json) -> tuple[str, str]:
+    name = f"{item['organisation']['slug']}/{item['path']}"
+    return name, name
+
+
+_LIST: Columns = {
+    "NAME": _name,
+    "PUBLIC": yes_no("is_public"),
+    "READ-ONLY": yes_no("is_read_only"),
+    "PROJECT": "project.name",
+    "CREATED": when("created_at"),
+}
+_ONE: Columns = {
+    "name": _name,
+    "id": "id",
+    "project": "project.id",
+    "public": yes_no("is_public"),
+    "read-only": yes_no("is_read_only"),
+    "immutable tags": words("immutable_tags"),
+    "protected tags": words("protected_tags"),
+    "created": when("created_at"),
+}
+_immutable = click.option(
+    "--immutable", multiple=True, metavar="PATTERN", help="Tags that neither move nor go: 'v*'."
+)
+_protect = click.option(
+    "--protect", multiple=True, metavar="PATTERN", help="Tags that nobody can delete."
+)
+
+
+@click.group()
+def repository() -> None:
+    """Repositories. PATH is ORG/REPO; without an organisation, one of the default one."""
+
+
+@repository.command("list")
+@organisation_option
+@click.option("--query", help="A part of the path.")
+@at_most
+@as_json
+def list_repositories(
+    organisation: str | None, query: str | None, limit: int | None, *, as_json: bool
+) -> None:
+    """List the repositories of an organisation."""
+    session = open_session()
+    slug = session.organisation(organisation)
+    path = at("organisations", slug, "repositories")
+    found = session.client.pages(path, limit=limit, query=query)
+    empty = (
+        f"no repository in {slug}" + (f" has {query} in its path" if query else " yet"),
+        f"docker push {session.host}/{slug}/NAME:TAG",
+    )
+    show_list(found, _LIST, as_json=as_json, empty=empty)
+
+
+@repository.command("create")
+@click.argument("path")
+@click.option("--public/--private", "is_public", default=False)
+@_immutable
+@_protect
+@as_json
+def create_repository(
+    path: str,
+    immutable: tuple[str, ...],
+    protect: tuple[str, ...],
+    *,
+    is_public: bool,
+    as_json: bool,
+) -> None:
+    """Make an empty repository; a first push makes one as well."""
+    session = open_session()
+    slug, inner = session.place(path)
+    found = session.client.create(
+        at("organisations", slug, "repositories"),
+        {
+            "path": inner,
+            "is_public": is_public,
+            "immutable_tags": list(immutable),
+            "protected_tags": list(protect),
+        },
+    )
+    name = f"{slug}/{inner}"
+    say(f"made repository {name}", f"docker push {session.host}/{name}:TAG")
+    made(found, name, as_json=as_json)
+
+
+@repository.command("show")
+@click.argument("path")
+@as_json
+def show_repository(path: str, *, as_json: bool) -> None:
+    """Show a repository and its policies."""
+    show_one(open_session().repository(path), _ONE, as_json=as_json)
+
+
+@repository.command("set")
+@click.argument("path")
+@click.option("--public/--private", "is_public", default=None)
+@click.option("--read-only/--writable", "is_read_only", default=None)
+@_immutable
+@_protect
+@click.option("--no-immutable", is_flag=True, help="Every tag may move.")
+@click.option("--no-protect", is_flag=True, help="Every tag may be deleted.")
+@as_json
+def set_repository(
+    path: str,
+    immutable: tuple[str, ...],
+    protect: tuple[str, ...],
+    *,
+    is_public: bool | None,
+    is_read_only: bool | None,
+    no_immutable: bool,
+    no_protect: bool,
+    as_json: bool,
+) -> None:
+    """Change a repository; what is not named stays, patterns replace those before."""
+    if (immutable and no_immutable) or (protect and no_protect):
+        raise UsageError(
+            "--immutable and --no-immutable, --protect and --no-protect exclude others"
+        )
+    named = {
+        "is_public": is_public,
+        "is_read_only": is_read_only,
+        "immutable_tags": list(immutable) if immutable or no_immutable else None,
+        "protected_tags": list(protect) if protect or no_protect else None,
+    }
+    body = {name: value for name, value in named.items() if value is not None}
+    if not body:
+        raise UsageError("nothing to change; `entrepot repository set --help` lists what can be")
+    session = open_session()
+    found = session.client.change(at("repositories", session.repository(path)["id"]), body)
+    say(f"changed repository {path}", command("repository", "show", path))
+    if as_json:
+        show_json(found)
+
+
+@repository.command("delete")
+@click.argument("path")
+@yes_option
+def delete_repository(path: str, *, yes: bool) -> None:
+    """Delete a repository with all of its tags."""
+    session = open_session()
+    found = session.repository(path)
+    name, _ = _name(found)
+    confirm(f"Delete repository {name} with all of its tags?", yes=yes)
+    session.client.delete(at("repositories", found["id"]))
+    slug = found["organisation"]["slug"]
+    say(f"deleted repository {name}", command("repository", "list", "--org", slug))

@@ -1,0 +1,180 @@
+"""Blobs, and the links that make a blob part of a repository."""
+
+from entrepot.db.database import Transaction
+from entrepot.db.repositories import COLUMNS, as_repository
+from entrepot.model.access import Repository
+from entrepot.model.stored import LinkedBlob
+
+
+async def find(tx: Transaction, repository_id: int, digest: str) -> LinkedBlob | None:
+    """The blob, if this repository has it."""
+    row = await tx.fetch_one(
+        """
+        SELECT b.size, b.storage_key, l.protected_until
+          FROM blob_links AS l
+          JOIN blobs AS b ON b.digest = l.digest
+         WHERE l.repository_id = :repository_id
+           AND l.digest = :digest
+           AND l.deleted_at IS NULL
+        """,
+        repository_id=repository_id,
+        digest=digest,
+    )
+    if row is None:
+        return None
+    return LinkedBlob(digest, int(row[0] or 0), str(row[1]), int(row[2] or 0))
+
+
+async def put(tx: Transaction, *, digest: str, size: int, storage_key: str, now: int) -> str:
+    """Record that `storage_key` holds this digest; the key that does from now on.
+
+    Another key comes back when somebody else was first: then ours is a duplicate. DO UPDATE locks
+    the row, so that a collector that is looking at it waits.
+    """
+    row = await tx.fetch_one(
+        """
+        INSERT INTO blobs (digest, size, storage_key, created_at)
+        VALUES (:digest, :size, :storage_key, :now)
+        ON CONFLICT (digest) DO UPDATE SET size = blobs.size
+        RETURNING storage_key
+        """,
+        digest=digest,
+        size=size,
+        storage_key=storage_key,
+        now=now,
+    )
+    return str(row[0]) if row else storage_key
+
+
+async def heal(tx: Transaction, digest: str, *, storage_key: str) -> None:
+    """Let a blob whose object is lost or cut short live at another key."""
+    await tx.execute(
+        "UPDATE blobs SET storage_key = :storage_key WHERE digest = :digest",
+        storage_key=storage_key,
+        digest=digest,
+    )
+
+
+async def is_key_known(tx: Transaction, storage_key: str) -> bool:
+    """Whether a blob lives at this key, or its object already waits to be deleted."""
+    row = await tx.fetch_one(
+        """
+        SELECT 1 FROM blobs WHERE storage_key = :storage_key
+         UNION ALL
+        SELECT 1 FROM tombstones WHERE storage_key = :storage_key
+        """,
+        storage_key=storage_key,
+    )
+    return row is not None
+
+
+async def link(
+    tx: Transaction, repository_id: int, digest: str, *, now: int, protected_until: int
+) -> bool:
+    """Make the blob part of the repository; whether it was no part before, deleted or not.
+
+    `now` is this attempt's own: after an unknown COMMIT the second attempt finds the first one's
+    row, which is older, and counts nothing twice.
+    """
+    row = await tx.fetch_one(
+        """
+        INSERT INTO blob_links (repository_id, digest, created_at, protected_until)
+        VALUES (:repository_id, :digest, :now, :protected_until)
+        ON CONFLICT (repository_id, digest)
+        DO UPDATE SET deleted_at = NULL, protected_until = excluded.protected_until
+        RETURNING created_at = :now
+        """,
+        repository_id=repository_id,
+        digest=digest,
+        now=now,
+        protected_until=protected_until,
+    )
+    return row is not None and bool(row[0])
+
+
+async def holders(
+    tx: Transaction, organisation_id: int, digest: str, *, limit: int
+) -> list[Repository]:
+    """Repositories of an organisation that have the blob.
+
+    CROSS JOIN keeps SQLite from walking the organisation's repositories instead of the blob's.
+    """
+    rows = await tx.fetch_all(
+        f"""
+        SELECT {COLUMNS}
+          FROM blob_links AS l
+         CROSS JOIN repositories AS r
+         CROSS JOIN organisations AS o
+         WHERE l.digest = :digest
+           AND l.deleted_at IS NULL
+           AND r.id = l.repository_id
+           AND r.organisation_id = :organisation_id
+           AND r.deleted_at IS NULL
+           AND o.id = r.organisation_id
+         ORDER BY l.repository_id
+         LIMIT :limit
+        """,
+        organisation_id=organisation_id,
+        digest=digest,
+        limit=limit,
+    )
+    return [as_repository(row) for row in rows]
+
+
+async def protect(
+    tx: Transaction, repository_id: int, digest: str, *, protected_until: int
+) -> bool:
+    """Hold a blob of this repository until then; whether the repository has it.
+
+    The update locks the link: a deletion that runs at the same time waits and then sees what was
+    written behind this (READ COMMITTED re-reads the row), or has won and this finds nothing.
+    """
+    changed = await tx.execute(
+        """
+        UPDATE blob_links
+           SET protected_until = CASE WHEN protected_until > :protected_until
+                                      THEN protected_until ELSE :protected_until END
+         WHERE repository_id = :repository_id
+           AND digest = :digest
+           AND deleted_at IS NULL
+        """,
+        repository_id=repository_id,
+        digest=digest,
+        protected_until=protected_until,
+    )
+    return changed > 0
+
+
+async def delete_link(tx: Transaction, repository_id: int, digest: str, *, now: int) -> bool:
+    """Take the blob out of the repository, restorably; whether it was there."""
+    changed = await tx.execute(
+        """
+        UPDATE blob_links
+           SET deleted_at = :now
+         WHERE repository_id = :repository_id
+           AND digest = :digest
+           AND deleted_at IS NULL
+        """,
+        repository_id=repository_id,
+        digest=digest,
+        now=now,
+    )
+    return changed > 0
+
+
+async def find_user_of(tx: Transaction, repository_id: int, digest: str) -> str | None:
+    """A manifest of this repository that needs the blob."""
+    row = await tx.fetch_one(
+        """
+        SELECT m.digest
+          FROM manifest_blobs AS r
+          JOIN manifests AS m ON m.repository_id = r.repository_id AND m.digest = r.manifest
+         WHERE r.repository_id = :repository_id
+           AND r.digest = :digest
+           AND m.deleted_at IS NULL
+         LIMIT 1
+        """,
+        repository_id=repository_id,
+        digest=digest,
+    )
+    return str(row[0]) if row else None

@@ -1,0 +1,265 @@
+"""Tags, and what each was before."""
+
+from entrepot.db.database import Row, Transaction
+from entrepot.model.access import is_match
+from entrepot.model.stored import ListedTag
+
+_SELECT = """
+        SELECT t.name, t.digest, m.media_type, m.size, t.pushed_at
+          FROM tags AS t
+          JOIN manifests AS m ON m.repository_id = t.repository_id AND m.digest = t.digest
+         WHERE t.repository_id = :repository_id
+"""
+_CANDIDATES = 1_000
+
+
+async def move(  # one value per column
+    tx: Transaction, repository_id: int, name: str, digest: str, *, token_id: int, now: int
+) -> str | None:
+    """Point the tag at `digest`; the digest that it leaves behind, if another.
+
+    Versions never repeat: a tag that was deleted goes on where its history ended.
+    """
+    # The no-op upsert takes the row's lock before it is read: two pushes of one tag go in turn.
+    row = await tx.fetch_one(
+        """
+        INSERT INTO tags (repository_id, name, digest, version, pushed_at)
+        VALUES (:repository_id, :name, :digest, 0, :now)
+        ON CONFLICT (repository_id, name) DO UPDATE SET pushed_at = excluded.pushed_at
+        RETURNING digest, version
+        """,
+        repository_id=repository_id,
+        name=name,
+        digest=digest,
+        now=now,
+    )
+    before, version = (str(row[0]), int(row[1] or 0)) if row else (digest, 0)
+    if before == digest and await _is_open(tx, repository_id, name, version):
+        return None
+    await _end(tx, repository_id, name, now=now)
+    # A statement of its own: one that waited for the lock still counts what it saw before.
+    started = await tx.fetch_one(
+        """
+        INSERT INTO tag_history (repository_id, name, version, digest, started_at, token_id)
+        SELECT CAST(:repository_id AS BIGINT), CAST(:name AS TEXT), COALESCE(MAX(version), 0) + 1,
+               CAST(:digest AS TEXT), CAST(:now AS BIGINT), CAST(:token_id AS BIGINT)
+          FROM tag_history
+         WHERE repository_id = :repository_id
+           AND name = :name
+        RETURNING version
+        """,
+        repository_id=repository_id,
+        name=name,
+        digest=digest,
+        now=now,
+        token_id=token_id,
+    )
+    await tx.execute(
+        """
+        UPDATE tags
+           SET digest = :digest, version = :version
+         WHERE repository_id = :repository_id AND name = :name
+        """,
+        repository_id=repository_id,
+        name=name,
+        digest=digest,
+        version=started[0] if started else 0,
+    )
+    return before if before != digest else None
+
+
+async def delete(tx: Transaction, repository_id: int, name: str, *, now: int) -> str | None:
+    """Remove the tag, not what it pointed at; the digest it pointed at."""
+    row = await tx.fetch_one(
+        """
+        DELETE FROM tags
+         WHERE repository_id = :repository_id
+           AND name = :name
+        RETURNING digest
+        """,
+        repository_id=repository_id,
+        name=name,
+    )
+    if row is None:
+        return None
+    await _end(tx, repository_id, name, now=now)
+    return str(row[0])
+
+
+async def delete_all_of(tx: Transaction, repository_id: int, digest: str, *, now: int) -> list[str]:
+    """Remove every tag that points at a manifest; their names."""
+    rows = await tx.fetch_all(
+        """
+        DELETE FROM tags
+         WHERE repository_id = :repository_id
+           AND digest = :digest
+        RETURNING name
+        """,
+        repository_id=repository_id,
+        digest=digest,
+    )
+    names = sorted(str(row[0]) for row in rows)
+    for name in names:
+        await _end(tx, repository_id, name, now=now)
+    return names
+
+
+async def page(tx: Transaction, repository_id: int, *, after: str, limit: int) -> list[str]:
+    """Names of tags in byte order, those after `after`."""
+    rows = await tx.fetch_all(
+        """
+        SELECT name
+          FROM tags
+         WHERE repository_id = :repository_id
+           AND name > :after
+         ORDER BY name
+         LIMIT :limit
+        """,
+        repository_id=repository_id,
+        after=after,
+        limit=limit,
+    )
+    return [str(row[0]) for row in rows]
+
+
+async def find(tx: Transaction, repository_id: int, name: str) -> ListedTag | None:
+    """The tag with this name."""
+    row = await tx.fetch_one(
+        f"{_SELECT} AND t.name = :name", repository_id=repository_id, name=name
+    )
+    return _listed(row) if row else None
+
+
+async def find_all(
+    tx: Transaction, repository_id: int, *, prefix: str, after: str, limit: int
+) -> list[ListedTag]:
+    """Tags that begin with `prefix`, by name in byte order, those after `after`."""
+    rows = await tx.fetch_all(
+        f"""
+        {_SELECT}
+           AND t.name > :after
+           AND t.name >= :prefix
+           AND t.name < :end
+         ORDER BY t.name
+         LIMIT :limit
+        """,
+        repository_id=repository_id,
+        after=after,
+        prefix=prefix,
+        end=f"{prefix}~",  # behind every letter of tags
+        limit=limit,
+    )
+    return [_listed(row) for row in rows]
+
+
+async def names_of(tx: Transaction, repository_id: int, digest: str, *, limit: int) -> list[str]:
+    """Some of the tags that point at a manifest, in no order."""
+    rows = await tx.fetch_all(
+        """
+        SELECT name
+          FROM tags
+         WHERE repository_id = :repository_id
+           AND digest = :digest
+         LIMIT :limit
+        """,
+        repository_id=repository_id,
+        digest=digest,
+        limit=limit,
+    )
+    return [str(row[0]) for row in rows]
+
+
+async def find_match(tx: Transaction, repository_id: int, pattern: str) -> str | None:
+    """A tag that fits `pattern`. Walks the tags that begin as the pattern does.
+
+    LIKE narrows them down; it ignores case on SQLite, so what it finds is matched once more.
+    """
+    prefix = pattern.partition("*")[0]
+    like = pattern
+    for letter in "!%_":
+        like = like.replace(letter, f"!{letter}")
+    after = ""
+    while True:
+        rows = await tx.fetch_all(
+            """
+            SELECT name
+              FROM tags
+             WHERE repository_id = :repository_id
+               AND name > :after
+               AND name >= :prefix
+               AND name < :end
+               AND name LIKE :pattern ESCAPE '!'
+             ORDER BY name
+             LIMIT :limit
+            """,
+            repository_id=repository_id,
+            after=after,
+            prefix=prefix,
+            end=f"{prefix}~",
+            pattern=like.replace("*", "%"),
+            limit=_CANDIDATES,
+        )
+        names = [str(row[0]) for row in rows]
+        found = next((name for name in names if is_match(pattern, name)), None)
+        if found is not None or len(names) < _CANDIDATES:
+            return found
+        after = names[-1]
+
+
+async def end_all(tx: Transaction, repository_id: int, *, now: int) -> None:
+    """Remove every tag of a repository; their history ends now."""
+    await tx.execute(
+        """
+        UPDATE tag_history
+           SET ended_at = :now
+         WHERE repository_id = :repository_id
+           AND ended_at IS NULL
+        """,
+        repository_id=repository_id,
+        now=now,
+    )
+    await tx.execute(
+        "DELETE FROM tags WHERE repository_id = :repository_id", repository_id=repository_id
+    )
+
+
+def _listed(row: Row) -> ListedTag:
+    return ListedTag(
+        name=str(row[0]),
+        digest=str(row[1]),
+        media_type=str(row[2]),
+        size=int(row[3] or 0),
+        pushed_at=int(row[4] or 0),
+    )
+
+
+async def _is_open(tx: Transaction, repository_id: int, name: str, version: int) -> bool:
+    row = await tx.fetch_one(
+        """
+        SELECT 1
+          FROM tag_history
+         WHERE repository_id = :repository_id
+           AND name = :name
+           AND version = :version
+           AND ended_at IS NULL
+        """,
+        repository_id=repository_id,
+        name=name,
+        version=version,
+    )
+    return row is not None
+
+
+async def _end(tx: Transaction, repository_id: int, name: str, *, now: int) -> None:
+    await tx.execute(
+        """
+        UPDATE tag_history
+           SET ended_at = :now
+         WHERE repository_id = :repository_id
+           AND name = :name
+           AND ended_at IS NULL
+        """,
+        repository_id=repository_id,
+        name=name,
+        now=now,
+    )

@@ -1,0 +1,77 @@
+"""What is stored, as the parts of the registry speak of it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest as it was pushed, byte for byte."""
+
+    digest: str
+    media_type: str
+    protected_until: int
+    size: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ListedTag:
+    """A tag and the manifest that it points at. `size` is the manifest's own, in bytes."""
+
+    name: str
+    digest: str
+    media_type: str
+    size: int
+    pushed_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListedManifest:
+    """A manifest as lists show it. `size` is its own, in bytes; times are UTC microseconds."""
+
+    digest: str
+    media_type: str
+    artifact_type: str | None
+    subject: str | None
+    size: int
+    pushed_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Referrer:
+    """A manifest whose `subject` is another (distribution-spec, "Listing Referrers")."""
+
+    digest: str
+    media_type: str
+    size: int
+    artifact_type: str | None
+    annotations: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedBlob:
+    """A blob as one repository holds it."""
+
+    digest: str
+    size: int
+    storage_key: str
+    protected_until: int
+
+
+@dataclass(frozen=True, slots=True)
+class UploadSession:
+    """One upload: where its bytes are, how many came, and what they hash to so far, if known.
+
+    `digest` counts while `boot_id` is the machine's current one: a row may become durable through
+    somebody else's commit while the bytes that it speaks of did not.
+    """
+
+    id: str
+    repository_id: int
+    algorithm: str
+    storage_key: str
+    size: int
+    digest: str | None
+    boot_id: str | None
+    created_at: int
+    committed_at: int | None

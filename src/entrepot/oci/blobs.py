@@ -1,0 +1,36 @@
+"""Blobs: GET and HEAD (end-2), DELETE (end-10)."""
+
+import structlog
+
+from entrepot.model.access import Action
+from entrepot.model.digests import Digest
+from entrepot.oci.call import Call, Registry
+from entrepot.oci.content import content_headers
+from entrepot.web.answers import Answer
+from entrepot.web.conditions import answer_file, is_known
+
+# Never the type of the layer: some clients fail without one, none needs another.
+_TYPE = "application/octet-stream"
+
+log = structlog.get_logger()
+
+
+async def get(registry: Registry, call: Call) -> Answer:
+    """The bytes, a range of them, or several."""
+    digest = Digest.parse(call.values["digest"])
+    renew = call.request.method == "HEAD" and call.may(registry, Action.PUSH)
+    _, file = await registry.pull.blob(call.repository, digest, renew=renew)
+    etag = f'"{digest}"'
+    headers = content_headers(_TYPE, str(digest), etag)
+    headers.append((b"accept-ranges", b"bytes"))
+    if is_known(call.request, etag):
+        return Answer(304, headers)
+    return answer_file(call.request, file, etag, headers, range_limit=registry.limits.ranges)
+
+
+async def delete(registry: Registry, call: Call) -> Answer:
+    """Take the blob out of this repository."""
+    digest = Digest.parse(call.values["digest"])
+    await registry.delete.blob(call.actor, call.target, digest)
+    log.info("blob.deleted", repository=str(call.name), digest=str(digest))
+    return Answer(202)

@@ -1,0 +1,37 @@
+"""What whoever started a new registry types first."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+
+def first_lines(server: str, token_file: Path, token: str) -> list[str]:
+    """What a first start says. `server` is its address; the token is shown on a terminal only."""
+    host = server.partition("://")[2]
+    try:
+        shown: Path = token_file.relative_to(Path.cwd())
+    except ValueError:
+        shown = token_file
+    lines = [f"first start: organisation main, user admin; the token of admin is in {shown}"]
+    if os.isatty(1):
+        lines.append(f"  {token}")
+    return [
+        *lines,
+        "to manage the registry, in another terminal in this folder:",
+        f"  {_program()} login {server} --token-stdin < {shown}",
+        "to push a first image:",
+        f"  docker login {host} -u x-token --password-stdin < {shown}",
+        f"  docker pull alpine && docker tag alpine {host}/alpine:v1",
+        f"  docker push {host}/alpine:v1",
+        "or with podman:",
+        f"  podman login --tls-verify=false {host} -u x-token --password-stdin < {shown}",
+        "  podman pull docker.io/library/alpine",
+        f"  podman push --tls-verify=false alpine {host}/alpine:v1",
+        "images are kept until somebody deletes them; nothing expires by itself yet",
+    ]
+
+
+def _program() -> str:
+    """This program as it can be typed where the server was started."""
+    return "entrepot" if shutil.which("entrepot") else sys.argv[0]

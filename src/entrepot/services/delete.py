@@ -1,0 +1,130 @@
+"""Taking content out of a repository. Nothing is destroyed: rows are marked, reviews queued."""
+
+from entrepot.db import blobs, collection, manifests, tags
+from entrepot.db.database import Database, Transaction
+from entrepot.model.access import Action, Actor, Repository, is_match
+from entrepot.model.clock import Clock
+from entrepot.model.digests import Digest
+from entrepot.model.errors import BlobUnknown, Denied, ManifestUnknown, NameUnknown, Unsupported
+from entrepot.model.ids import to_text
+from entrepot.model.names import Tag
+from entrepot.model.tenancy import Change
+from entrepot.services.access import Access
+from entrepot.services.addresses import NO_REPOSITORY, Address
+from entrepot.services.audit import record
+
+
+class Delete:
+    """Deletes tags, manifests and blobs. `grace` is the time until collection looks, in µs.
+
+    Each deletion first marks its row, which locks it, and only then looks for whoever needs it: a
+    push that runs at the same time either holds the row already, or finds it deleted. What is
+    raised rolls the mark back. A repository is named by an address (`NameUnknown`) or by its row
+    (`NotFound`); both ways lead through the same judge and the same gates.
+    """
+
+    def __init__(self, database: Database, clock: Clock, access: Access, *, grace: int) -> None:
+        self._database = database
+        self._clock = clock
+        self._access = access
+        self._grace = grace
+
+    async def tag(self, actor: Actor, where: Address | int, tag: Tag) -> None:
+        """Remove a tag, not its manifest. Raises ManifestUnknown, NameUnknown, NotFound, Denied."""
+
+        async def work(tx: Transaction) -> None:
+            now = self._clock.now()
+            repository = await self._repository(tx, actor, Action.DELETE_TAG, where)
+            _require_deletable(repository, [tag.text])
+            digest = await tags.delete(tx, repository.id, tag.text, now=now)
+            if digest is None:
+                message = "no such tag in this repository"
+                raise ManifestUnknown(message, tag=tag.text)
+            await self._review(tx, "manifest", repository, digest, now)
+            change = _change("tag.deleted", repository, digest=digest, tag=tag.text)
+            await record(tx, actor, change, now=now)
+
+        await self._database.write(work)
+
+    async def manifest(self, actor: Actor, where: Address | int, digest: Digest) -> None:
+        """Remove a manifest and the tags that point at it.
+
+        Raises ManifestUnknown, Unsupported (an index lists it), NameUnknown, NotFound, Denied.
+        """
+
+        async def work(tx: Transaction) -> None:
+            now = self._clock.now()
+            repository = await self._repository(tx, actor, Action.DELETE, where)
+            if not await manifests.delete(tx, repository.id, str(digest), now=now):
+                message = "no such manifest in this repository"
+                raise ManifestUnknown(message, digest=str(digest))
+            parent = await manifests.find_parent(tx, repository.id, str(digest))
+            if parent is not None:
+                message = f"the index {parent} lists this manifest; delete the index first"
+                raise Unsupported(message, digest=str(digest), index=parent)
+            names = await tags.delete_all_of(tx, repository.id, str(digest), now=now)
+            _require_deletable(repository, names)
+            await self._review(tx, "manifest", repository, str(digest), now)
+            for kind, part in await manifests.find_parts(tx, repository.id, str(digest)):
+                await self._review(tx, kind, repository, part, now)
+            change = _change("manifest.deleted", repository, digest=str(digest), tags=names)
+            await record(tx, actor, change, now=now)
+
+        await self._database.write(work)
+
+    async def blob(self, actor: Actor, address: Address, digest: Digest) -> None:
+        """Remove a blob.
+
+        Raises BlobUnknown, Unsupported (a manifest needs it), NameUnknown, Denied.
+        """
+
+        async def work(tx: Transaction) -> None:
+            now = self._clock.now()
+            repository = await self._repository(tx, actor, Action.DELETE, address)
+            if not await blobs.delete_link(tx, repository.id, str(digest), now=now):
+                message = "no such blob in this repository"
+                raise BlobUnknown(message, digest=str(digest))
+            manifest = await blobs.find_user_of(tx, repository.id, str(digest))
+            if manifest is not None:
+                message = f"the manifest {manifest} needs this blob; delete the manifest first"
+                raise Unsupported(message, digest=str(digest), manifest=manifest)
+            await self._review(tx, "link", repository, str(digest), now)
+            change = _change("blob.deleted", repository, digest=str(digest))
+            await record(tx, actor, change, now=now)
+
+        await self._database.write(work)
+
+    async def _repository(
+        self, tx: Transaction, actor: Actor, action: Action, where: Address | int
+    ) -> Repository:
+        if isinstance(where, int):
+            return await self._access.enter_repository(tx, actor, action, where)
+        found = await self._access.admit(tx, actor, action, where)
+        if not isinstance(found, Repository):
+            raise NameUnknown(NO_REPOSITORY, name=str(where.name))
+        return found
+
+    async def _review(
+        self, tx: Transaction, kind: str, repository: Repository, digest: str, now: int
+    ) -> None:
+        await collection.review(tx, kind, repository.id, digest, due_at=now + self._grace)
+
+
+def _require_deletable(repository: Repository, names: list[str]) -> None:
+    """Raises Denied for a tag that is immutable or protected."""
+    for name in names:
+        for pattern in (*repository.immutable_tags, *repository.protected_tags):
+            if is_match(pattern, name):
+                message = f"the tag {name} is kept here by the pattern {pattern}"
+                raise Denied(message, tag=name)
+
+
+def _change(action: str, repository: Repository, **details: object) -> Change:
+    return Change(
+        action,
+        "repository",
+        to_text(repository.id),
+        repository.path,
+        repository.organisation_id,
+        details,
+    )

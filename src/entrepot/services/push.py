@@ -1,0 +1,216 @@
+"""Storing manifests: visible only when all that they need is here, in one transaction."""
+
+from dataclasses import dataclass
+
+from entrepot.blobs.disk import DiskStore
+from entrepot.db import blobs, collection, manifests, tags, uploads
+from entrepot.db.database import Database, Transaction
+from entrepot.model.access import Action, Actor, Repository, is_match
+from entrepot.model.clock import Clock
+from entrepot.model.digests import Digest
+from entrepot.model.errors import (
+    Denied,
+    DigestInvalid,
+    ManifestBlobUnknown,
+    ManifestInvalid,
+    Unauthenticated,
+)
+from entrepot.model.ids import new_id, to_text
+from entrepot.model.manifests import ManifestFacts
+from entrepot.model.names import Tag
+from entrepot.model.tenancy import Change
+from entrepot.services.access import Access
+from entrepot.services.addresses import Address, Addresses
+from entrepot.services.audit import record
+
+_NAMED_MISSING = 10  # how many missing digests an error names
+
+
+@dataclass(frozen=True, slots=True)
+class PushedManifest:
+    """A manifest that is stored and durable."""
+
+    digest: Digest
+    subject: Digest | None
+
+
+class Push:
+    """Writes manifests. `grace` is how long content without a root is protected, in µs."""
+
+    def __init__(  # what it works with
+        self,
+        database: Database,
+        store: DiskStore,
+        clock: Clock,
+        access: Access,
+        addresses: Addresses,
+        *,
+        grace: int,
+        index_depth: int,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._clock = clock
+        self._access = access
+        self._addresses = addresses
+        self._grace = grace
+        self._index_depth = index_depth
+
+    async def manifest(  # a manifest and its names
+        self,
+        actor: Actor,
+        address: Address,
+        *,
+        digest: Digest | None,
+        tag_names: list[Tag],
+        facts: ManifestFacts,
+        body: bytes,
+        opened_before: int,
+    ) -> PushedManifest:
+        """Store `body` and point the tags at it.
+
+        `digest` is what the client calls it, if it said. With `opened_before` in the past the right
+        has expired and only finishes what was begun before.
+        Raises DigestInvalid, ManifestInvalid, ManifestBlobUnknown, StorageFull, Denied,
+        Unauthenticated, NameUnknown.
+        """
+        actual = Digest.of(body, digest.algorithm if digest else "sha256")
+        if digest is not None and digest != actual:
+            message = f"the manifest sent has the digest {actual}"
+            raise DigestInvalid(message, digest=str(digest))
+        self._store.require_space()
+        await self._database.write(
+            lambda tx: self._store_manifest(
+                tx, actor, address, str(actual), tag_names, facts, body, opened_before
+            )
+        )
+        return PushedManifest(actual, facts.subject)
+
+    async def _store_manifest(  # one transaction
+        self,
+        tx: Transaction,
+        actor: Actor,
+        address: Address,
+        digest: str,
+        tag_names: list[Tag],
+        facts: ManifestFacts,
+        body: bytes,
+        opened_before: int,
+    ) -> None:
+        now = self._clock.now()
+        where = await self._access.admit(tx, actor, Action.PUSH, address)
+        repository = await self._addresses.ensure(tx, actor, address, where, now)
+        await self._require_begun(tx, actor, repository, opened_before, now)
+        protected_until = now + self._grace
+        found_blobs, found_children, depth = await self._hold(
+            tx, repository, facts, protected_until
+        )
+        media_type, is_new = await manifests.put(
+            tx,
+            repository.id,
+            digest=digest,
+            media_type=facts.media_type,
+            artifact_type=facts.artifact_type,
+            subject=str(facts.subject) if facts.subject else None,
+            annotations=facts.annotations,
+            depth=depth,
+            body=body,
+            now=now,
+            protected_until=protected_until,
+        )
+        if media_type != facts.media_type:
+            message = f"these bytes are known here as {media_type}; a digest has one media type"
+            raise ManifestInvalid(message, media_type=facts.media_type)
+        await manifests.add_references(
+            tx, repository.id, digest, blobs=found_blobs, children=found_children
+        )
+        if is_new:
+            await collection.gained(
+                tx,
+                organisation_id=repository.organisation_id,
+                repository_id=repository.id,
+                digest=digest,
+                bytes_count=len(body),
+                now=now,
+                ids=(new_id(), new_id()),
+            )
+        left_behind = {digest} if not tag_names else set[str]()
+        for name in sorted({tag.text for tag in tag_names}):
+            before = await tags.move(
+                tx, repository.id, name, digest, token_id=actor.token_id, now=now
+            )
+            if before is not None:
+                _require_movable(repository, name)
+                left_behind.add(before)
+        for orphan in sorted(left_behind):
+            await collection.review(tx, "manifest", repository.id, orphan, due_at=protected_until)
+        pushed = Change(
+            "manifest.pushed",
+            "repository",
+            to_text(repository.id),
+            repository.path,
+            repository.organisation_id,
+            {"digest": digest, "tags": sorted({tag.text for tag in tag_names})},
+        )
+        await record(tx, actor, pushed, now=now)
+
+    @staticmethod
+    async def _require_begun(
+        tx: Transaction, actor: Actor, repository: Repository, opened_before: int, now: int
+    ) -> None:
+        """A right that has expired pushes the manifest of an upload it opened, nothing else."""
+        if opened_before > now:
+            return
+        if not await uploads.has_any_since(
+            tx,
+            repository_id=repository.id,
+            token_id=actor.token_id,
+            opened_before=opened_before,
+        ):
+            message = "this token has expired; get a new one"
+            raise Unauthenticated(message, error="invalid_token")
+
+    async def _hold(
+        self, tx: Transaction, repository: Repository, facts: ManifestFacts, until: int
+    ) -> tuple[set[str], set[str], int]:
+        """Lock and protect all that the manifest needs: its blobs, its children, its depth.
+
+        In digest order, so that pushes do not deadlock. Check and insert are apart, but nothing
+        can go in between: whoever deletes one of these rows must update it first, waits for us,
+        and then sees our references.
+        """
+        held_blobs: set[str] = set()
+        held_children: set[str] = set()
+        missing: list[str] = []
+        depth = 0
+        for digest in sorted(facts.blobs | facts.children | facts.either):
+            child_depth: int | None = None
+            if digest in facts.children or digest in facts.either:
+                child_depth = await manifests.protect(
+                    tx, repository.id, digest, protected_until=until
+                )
+                if child_depth is not None:
+                    held_children.add(digest)
+                    depth = max(depth, child_depth + 1)
+            if (digest in facts.blobs or (digest in facts.either and child_depth is None)) and (
+                await blobs.protect(tx, repository.id, digest, protected_until=until)
+            ):
+                held_blobs.add(digest)
+            if digest not in held_blobs and digest not in held_children:
+                missing.append(digest)
+        if missing:
+            named = ", ".join(missing[:_NAMED_MISSING])
+            message = f"push what the manifest needs first; this repository lacks {named}"
+            raise ManifestBlobUnknown(message, missing=missing[:_NAMED_MISSING])
+        if depth > self._index_depth:
+            message = f"indexes nest at most {self._index_depth} deep"
+            raise ManifestInvalid(message, depth=depth)
+        return held_blobs, held_children, depth
+
+
+def _require_movable(repository: Repository, name: str) -> None:
+    """Raises Denied for a tag that is immutable; raised behind the move, which it rolls back."""
+    for pattern in repository.immutable_tags:
+        if is_match(pattern, name):
+            message = f"the tag {name} is immutable here (by {pattern}); push another tag"
+            raise Denied(message, tag=name)

@@ -1,0 +1,1 @@
+"""The HTTP kit that the surfaces share: requests, answers, authentication, ranges, paging."""

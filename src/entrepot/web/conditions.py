@@ -1,0 +1,36 @@
+"""Conditional and range requests for content that a digest names (RFC 9110, sections 13 and 14)."""
+
+from entrepot.blobs.answers import File
+from entrepot.model.errors import RangeInvalid
+from entrepot.model.ranges import parse_range
+from entrepot.web.answers import Answer, Header
+from entrepot.web.requests import Request
+
+
+def is_known(request: Request, etag: str) -> bool:
+    """Whether the client says that it has this content already (If-None-Match)."""
+    header = request.header(b"if-none-match")
+    if header is None:
+        return False
+    named = (tag.strip().removeprefix("W/") for tag in header.split(","))
+    return any(tag in {etag, "*"} for tag in named)
+
+
+def answer_file(
+    request: Request, file: File, etag: str, headers: list[Header], *, range_limit: int
+) -> Answer:
+    """The file, or the part of it that the client asks for. Raises RangeInvalid."""
+    header = request.header(b"range") if request.method == "GET" else None
+    condition = request.header(b"if-range")
+    if header is None or (condition is not None and condition != etag):
+        return Answer(200, headers, file)
+    try:
+        ranges = parse_range(header, file.size, range_limit)
+    except RangeInvalid as error:
+        error.values["content_range"] = f"bytes */{file.size}"
+        raise
+    if ranges is None:
+        return Answer(200, headers, file)
+    if len(ranges) == 1:
+        headers.append((b"content-range", ranges[0].content_range(file.size).encode()))
+    return Answer(206, headers, file, ranges)

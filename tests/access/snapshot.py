@@ -1,0 +1,57 @@
+"""All that a database holds, to show that a refused request changed nothing."""
+
+from typing import Any
+
+from tests.protocol.registry import Registry
+
+# What a refusal may change: when a token was used, how often a password was guessed.
+_VOLATILE = {
+    "tokens": "last_used_at",
+    "login_attempts": "*",
+    "idempotency_keys": "*",
+    "alembic_version": "*",
+}
+# Rows that nothing changes: which there are tells all.
+_ONLY_ADDED = {"audit_events", "byte_deltas"}
+
+
+def tables_of(registry: Registry) -> list[str]:
+    sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    if registry.server.database_url:
+        sql = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
+    return sorted(str(row[0]) for row in registry.rows(sql))
+
+
+def snapshot(registry: Registry) -> dict[str, list[Any]]:
+    """Every row of every table, but for what is volatile."""
+
+    async def read(database: Any) -> dict[str, list[Any]]:
+        found = {}
+        async with database.read() as tx:
+            for table in tables:
+                columns = await _columns(tx, table)
+                wanted = [column for column in columns if column != _VOLATILE.get(table)]
+                if table in _ONLY_ADDED:
+                    wanted = ["id"]
+                rows = await tx.fetch_all(f"SELECT {', '.join(wanted)} FROM {table}")
+                found[table] = sorted(map(repr, rows))
+        return found
+
+    async def _columns(tx: Any, table: str) -> list[str]:
+        sql = "SELECT name FROM pragma_table_info(:name)"
+        if registry.server.database_url:
+            sql = "SELECT column_name FROM information_schema.columns WHERE table_name = :name"
+        return [str(row[0]) for row in await tx.fetch_all(sql, name=table)]
+
+    tables = [table for table in tables_of(registry) if _VOLATILE.get(table) != "*"]
+    return registry.ask(read)
+
+
+def difference(before: dict[str, list[Any]], after: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """The rows that are not in both, by table."""
+    found = {}
+    for table in before.keys() | after.keys():
+        changed = set(before[table]) ^ set(after[table])
+        if changed:
+            found[table] = sorted(changed)
+    return found

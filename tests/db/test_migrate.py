@@ -1,0 +1,96 @@
+"""Bringing a database to the schema of this program."""
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+
+from entrepot.db import migrate as migration
+from entrepot.db.connect import connect
+from entrepot.db.migrate import HEAD, check, migrate
+from entrepot.model.errors import SettingsInvalid, StartRefused
+from tests.support.postgres import new_database
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_url(request, tmp_path):
+    if request.param == "sqlite":
+        yield f"sqlite://{tmp_path}/entrepot.db"
+    else:
+        with new_database(request.getfixturevalue("postgres_server")) as url:
+            yield url
+
+
+async def test_an_empty_database_is_refused_until_it_is_migrated(empty_url):
+    with pytest.raises(StartRefused):
+        await check(empty_url)
+
+    await migrate(empty_url)
+
+    await check(empty_url)
+
+
+async def test_migrating_at_the_same_time_happens_once(empty_url):
+    await asyncio.gather(*(migrate(empty_url) for _ in range(4)))
+
+    await check(empty_url)
+
+
+async def test_a_revision_that_fails_half_way_leaves_nothing_behind(empty_url, monkeypatch):
+    from sqlalchemy import Connection
+
+    real = Connection.exec_driver_sql
+
+    def fail_late(self, statement, *values, **options):
+        if "tombstones_by_due" in statement:
+            raise KeyError
+        return real(self, statement, *values, **options)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Connection, "exec_driver_sql", fail_late)
+        with pytest.raises(KeyError):
+            await migrate(empty_url)
+
+    assert await migration._revision(empty_url) is None
+    await migrate(empty_url)
+    await check(empty_url)
+
+
+async def test_a_database_of_a_newer_program_is_refused(database_url, monkeypatch):
+    database = connect(database_url)
+    await database.open()
+    await database.write(lambda tx: tx.execute("UPDATE alembic_version SET version_num = '9999'"))
+    await database.close()
+
+    for start in (check, migrate):
+        with pytest.raises(StartRefused, match="newer"):
+            await start(database_url)
+
+
+def test_a_current_database_is_served_without_loading_what_migrates(sqlite_path):
+    program = (
+        "import asyncio, sys; from entrepot.db.migrate import migrate; "
+        f"asyncio.run(migrate('sqlite://{sqlite_path}')); "
+        "print([m for m in ('sqlalchemy', 'alembic', 'psycopg') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+
+    assert done.stdout == b"[]\n"
+
+
+def test_the_newest_revision_is_the_head(sqlite_path):
+    with closing(sqlite3.connect(sqlite_path)) as connection:
+        rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+
+    assert rows == [(HEAD,)]
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://relative/x.db", "sqlite:///", "sqlite:///a?b=c", "mysql://host/x", "x.db"]
+)
+def test_an_address_of_no_database_is_refused(url):
+    with pytest.raises(SettingsInvalid):
+        connect(url)

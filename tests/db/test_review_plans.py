@@ -1,0 +1,127 @@
+"""What SQLite does for statements that meet large tables."""
+
+import asyncio
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from entrepot.db import audit, blobs, invitations, manifests, projects, repositories, tags, tokens
+from entrepot.db.migrate import migrate
+from entrepot.model.clock import DAY, SystemClock
+
+
+class Explaining:
+    """A transaction that runs nothing and keeps how each statement would be run."""
+
+    def __init__(self, connection):
+        self._connection = connection
+        self.plans = []
+
+    async def fetch_all(self, sql, **values):
+        rows = self._connection.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
+        self.plans.append([row[3] for row in rows])
+        return []
+
+    async def fetch_one(self, sql, **values):
+        await self.fetch_all(sql, **values)
+
+    async def execute(self, sql, **values):
+        await self.fetch_all(sql, **values)
+        return 0
+
+
+@pytest.fixture
+def explaining(tmp_path):
+    asyncio.run(migrate(f"sqlite:///{tmp_path}/entrepot.db"))
+    with closing(sqlite3.connect(tmp_path / "entrepot.db")) as connection:
+        yield Explaining(connection)
+
+
+def test_holders_of_a_blob_are_found_from_the_blob(explaining):
+    asyncio.run(blobs.holders(explaining, 1, "sha256:0", limit=16))
+
+    assert explaining.plans == [
+        [
+            "SEARCH l USING INDEX blob_links_of_blob (digest=?)",
+            "SEARCH r USING INDEX sqlite_autoindex_repositories_1 (id=?)",
+            "SEARCH o USING INDEX sqlite_autoindex_organisations_1 (id=?)",
+            "SCALAR SUBQUERY 1",
+            "SEARCH s USING COVERING INDEX sqlite_autoindex_installation_1 (name=?)",
+        ]
+    ]
+
+
+def test_the_end_of_a_tag_does_not_walk_its_history(explaining):
+    asyncio.run(tags._end(explaining, 1, "v1", now=1))
+
+    assert explaining.plans == [
+        ["SEARCH tag_history USING INDEX tag_history_open (repository_id=? AND name=?)"]
+    ]
+
+
+def test_a_part_of_the_audit_log_is_found_by_its_time(explaining):
+    since = SystemClock().now() - DAY
+
+    for organisation_id in (1, None):
+        page = audit.page(
+            explaining,
+            organisation_id,
+            action=None,
+            actor=None,
+            object_name=None,
+            since=since,
+            until=since + DAY,
+            before=1 << 62,
+            limit=100,
+        )
+        asyncio.run(page)
+
+    index = "SEARCH audit_events USING INDEX audit_events_of_organisation"
+    assert explaining.plans == [[f"{index} (organisation_id=? AND id>? AND id<?)"]] * 2
+
+
+def test_what_is_counted_against_a_limit_is_found_by_an_index(explaining):
+    asyncio.run(tokens.count_of_organisation(explaining, 1, limit=10, now=1))
+    asyncio.run(tokens.count_of_user(explaining, 1, limit=10, now=1))
+    asyncio.run(invitations.count_open(explaining, 1, limit=10, now=1))
+    asyncio.run(projects.count(explaining, 1, limit=10))
+
+    indexes = [
+        "tokens_good_of_organisation (organisation_id=? AND <expr>>?)",
+        "tokens_good_of_user (user_id=? AND <expr>>?)",
+        "invitations_open (organisation_id=? AND expires_at>?)",
+        "projects_by_organisation (organisation_id=?)",
+    ]
+    for plan, index in zip(explaining.plans, indexes, strict=True):
+        assert any(index in step for step in plan), plan
+
+
+WALKS = {
+    "tags": lambda tx: tags.find_all(tx, 1, prefix="v", after="", limit=100),
+    "a tag": lambda tx: tags.find(tx, 1, "v1"),
+    "tags of a manifest": lambda tx: tags.names_of(tx, 1, "sha256:0", limit=100),
+    "tags that fit": lambda tx: tags.find_match(tx, 1, "v*-x"),
+    "the end of all tags": lambda tx: tags.end_all(tx, 1, now=1),
+    "manifests": lambda tx: manifests.find_all(tx, 1, after="", limit=100),
+    "a manifest": lambda tx: manifests.get(tx, 1, "sha256:0"),
+    "repositories": lambda tx: repositories.find_all(tx, 1, after="", limit=100),
+    "repositories by part": lambda tx: repositories.find_all(
+        tx, 1, part="app", after="", limit=100
+    ),
+    "linked repositories": lambda tx: repositories.find_all(
+        tx, 1, project_id=1, after="", limit=100
+    ),
+    "a repository": lambda tx: repositories.find_by_id(tx, 1),
+    "projects": lambda tx: projects.page(tx, 1, after="", limit=100),
+    "the links of a project": lambda tx: projects.count_links(tx, 1),
+}
+
+
+@pytest.mark.parametrize("walk", WALKS)
+def test_what_people_browse_is_found_by_an_index_in_its_order(explaining, walk):
+    asyncio.run(WALKS[walk](explaining))
+
+    steps = [step for plan in explaining.plans for step in plan]
+    assert steps
+    assert not [step for step in steps if step.startswith("SCAN") or "TEMP B-TREE" in step]

@@ -1,0 +1,313 @@
+"""What must hold of a database and its data folder at any moment, after any crash.
+
+Reads both as a stranger would: plain SQL and plain files, nothing of the registry's own code.
+"""
+
+import hashlib
+import json
+import random
+import sqlite3
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+_ELSEWHERE = ("foreign.", "nondistributable.")
+_CHUNK = 1 << 20
+
+
+def check_invariants(
+    database_url: str,
+    data: Path,
+    *,
+    now: float | None = None,
+    grace_seconds: float = 0,
+    late_seconds: float = 3_600,
+    samples: int = 200,
+) -> None:
+    """Raise AssertionError with everything that is wrong.
+
+    An object without a row is wrong once it is older than `grace_seconds`, a session or an upload
+    file once it is later than its expiry by `late_seconds`. `samples` objects are hashed. `now` is
+    the clock that the registry was given, if it was not the machine's.
+    """
+    found = list(_violations(database_url, data, now or time.time(), grace_seconds, late_seconds))
+    if not found:  # hashing is dear: only what is otherwise in order
+        found = list(_wrong_bytes(database_url, data, samples))
+    assert not found, "\n".join([f"{len(found)} invariants are broken:", *found[:50]])
+
+
+def _violations(
+    database_url: str, data: Path, now: float, grace: float, late: float
+) -> Iterator[str]:
+    # Files before rows: an object gets its row after its file, and loses it before.
+    objects = {path.name: path for path in (data / "blobs").glob("*/*")}
+    staged = {path.name: path for path in (data / "uploads").iterdir()}
+    rows = _read(database_url)
+    yield from rows.damage
+    yield from _tags(rows)
+    yield from _history(rows)
+    yield from _manifests(rows)
+    yield from _blobs(rows, data)
+    yield from _objects(rows, objects, now - grace)
+    yield from _uploads(rows, staged, now - late)
+    yield from _accounts(rows)
+    yield from _tenants(rows)
+    yield from _orphans(rows)
+
+
+@dataclass
+class _Rows:
+    """Every table, each row by the names of its columns."""
+
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    damage: list[str] = field(default_factory=list)
+
+    def __getitem__(self, table: str) -> list[dict[str, Any]]:
+        return self.tables[table]
+
+
+_TABLES = (
+    *("organisations", "projects", "repositories", "tokens", "memberships"),
+    *("blobs", "blob_links", "manifests", "manifest_blobs", "manifest_children"),
+    *("tags", "tag_history", "uploads", "review_queue", "tombstones"),
+    *("organisation_content", "byte_deltas"),
+)
+
+
+def _read(database_url: str) -> _Rows:
+    """All rows as of one moment."""
+    rows = _Rows()
+    if database_url.startswith("sqlite:"):
+        path = Path(database_url.removeprefix("sqlite:///"))
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as sqlite:
+            for pragma in ("integrity_check", "foreign_key_check"):
+                answer = sqlite.execute(f"PRAGMA {pragma}").fetchall()
+                rows.damage += [f"{pragma}: {line}" for line in answer if line != ("ok",)]
+            sqlite.execute("BEGIN")
+            for table in _TABLES:
+                cursor = sqlite.execute(f"SELECT * FROM {table}")
+                names = [column[0] for column in cursor.description]
+                rows.tables[table] = [dict(zip(names, row, strict=True)) for row in cursor]
+        return rows
+    with psycopg.connect(database_url, row_factory=psycopg.rows.dict_row) as postgres:
+        postgres.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        for table in _TABLES:
+            rows.tables[table] = postgres.execute(f"SELECT * FROM {table}").fetchall()
+    return rows
+
+
+def _live(rows: _Rows, table: str) -> dict[tuple[int, str], dict[str, Any]]:
+    """What a repository has now, by repository and digest."""
+    return {
+        (row["repository_id"], row["digest"]): row
+        for row in rows[table]
+        if row["deleted_at"] is None
+    }
+
+
+def _tags(rows: _Rows) -> Iterator[str]:
+    manifests = _live(rows, "manifests")
+    for tag in rows["tags"]:
+        if (tag["repository_id"], tag["digest"]) not in manifests:
+            yield f"tag {tag['name']} points at {tag['digest']}, which is not there"
+
+
+def _history(rows: _Rows) -> Iterator[str]:
+    """Each tag has one open line of history, which says the same; versions have no gap."""
+    tags = {(tag["repository_id"], tag["name"]): tag for tag in rows["tags"]}
+    versions: dict[tuple[int, str], list[int]] = defaultdict(list)
+    is_open: Counter[tuple[int, str]] = Counter()
+    for line in rows["tag_history"]:
+        key = (line["repository_id"], line["name"])
+        versions[key].append(line["version"])
+        if line["ended_at"] is None:
+            is_open[key] += 1
+            tag = tags.get(key)
+            if tag is None:
+                yield f"the history of {key} is open, but there is no such tag"
+            elif (tag["digest"], tag["version"]) != (line["digest"], line["version"]):
+                yield f"tag {key} is {tag['digest']}, its history says {line['digest']}"
+        elif line["ended_at"] < line["started_at"] - 60_000_000:  # clocks differ between nodes
+            yield f"version {line['version']} of {key} ended before it began"
+    for key in tags:
+        if is_open[key] != 1:
+            yield f"tag {key} has {is_open[key]} open lines of history"
+    for key, numbers in versions.items():
+        if sorted(numbers) != list(range(1, len(numbers) + 1)):
+            yield f"the history of {key} has the versions {sorted(numbers)}"
+
+
+def _manifests(rows: _Rows) -> Iterator[str]:
+    """What a manifest needs is linked in its repository."""
+    links = _live(rows, "blob_links")
+    manifests = _live(rows, "manifests")
+    recorded: dict[tuple[int, str], set[str]] = defaultdict(set)
+    for table in ("manifest_blobs", "manifest_children"):
+        for row in rows[table]:
+            recorded[row["repository_id"], row["manifest"]].add(row["digest"])
+    for (repository, digest), manifest in manifests.items():
+        body = bytes(manifest["body"])
+        if _digest(body, digest) != digest or len(body) != manifest["size"]:
+            yield f"manifest {digest} has other bytes"
+            continue
+        needed = _needed(json.loads(body))
+        if needed != recorded[repository, digest]:
+            yield f"manifest {digest} references other content than is recorded"
+        for part in sorted(needed):
+            if (repository, part) not in links and (repository, part) not in manifests:
+                yield f"manifest {digest} of repository {repository} needs {part}, not there"
+
+
+def _needed(document: dict[str, Any]) -> set[str]:
+    parts = [*document.get("layers", []), *document.get("blobs", [])]
+    here = [
+        part
+        for part in parts
+        if not part.get("urls") and not any(kind in part["mediaType"] for kind in _ELSEWHERE)
+    ]
+    config = [document["config"]] if document.get("config") else []
+    return {part["digest"] for part in [*here, *config, *document.get("manifests", [])]}
+
+
+def _digest(content: bytes, named: str) -> str:
+    algorithm = named.partition(":")[0]
+    return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
+
+
+def _blobs(rows: _Rows, data: Path) -> Iterator[str]:
+    """Every blob's object exists with its size, and nothing is about to delete it."""
+    dying = {row["storage_key"] for row in rows["tombstones"]}
+    for blob in rows["blobs"]:
+        key = blob["storage_key"]
+        try:
+            size = _object(data, key).stat().st_size
+        except FileNotFoundError:
+            yield f"blob {blob['digest']} has no object {key}"
+            continue
+        if size != blob["size"]:
+            yield f"blob {blob['digest']} has {size} bytes instead of {blob['size']}"
+        if key in dying:
+            yield f"blob {blob['digest']} lies at {key}, which has a tombstone"
+
+
+def _object(data: Path, key: str) -> Path:
+    return data / "blobs" / key[:2] / key
+
+
+def _objects(rows: _Rows, objects: dict[str, Path], moment: float) -> Iterator[str]:
+    open_uploads = [row for row in rows["uploads"] if row["committed_at"] is None]
+    knowing = [*rows["blobs"], *rows["tombstones"], *open_uploads]
+    known = {row["storage_key"] for row in knowing}
+    for key, path in objects.items():
+        if key in known:
+            continue
+        try:
+            is_old = path.stat().st_mtime < moment
+        except FileNotFoundError:
+            continue
+        if is_old:
+            yield f"nothing knows the object {key}"
+
+
+def _uploads(rows: _Rows, staged: dict[str, Path], moment: float) -> Iterator[str]:
+    sessions = {row["storage_key"] for row in rows["uploads"]}
+    for row in rows["uploads"]:
+        if row["expires_at"] < moment * 1_000_000:
+            yield f"upload {row['id']} expired long ago and is still there"
+    for key, path in staged.items():
+        if key in sessions:
+            continue
+        try:
+            is_old = path.stat().st_mtime < moment
+        except FileNotFoundError:
+            continue
+        if is_old:
+            yield f"nothing knows the upload file {key}"
+
+
+def _accounts(rows: _Rows) -> Iterator[str]:
+    """Bytes per repository and organisation are what the rows add up to."""
+    owner = {row["id"]: row["organisation_id"] for row in rows["repositories"]}
+    size = {row["digest"]: row["size"] for row in rows["blobs"]}
+    content = [
+        (row["repository_id"], row["digest"], size.get(row["digest"], 0))
+        for row in rows["blob_links"]
+    ]
+    content += [(row["repository_id"], row["digest"], row["size"]) for row in rows["manifests"]]
+    holders: Counter[tuple[int, str]] = Counter()
+    expected: Counter[tuple[int, int | None]] = Counter()
+    for repository, digest, count in content:
+        organisation = owner[repository]
+        expected[organisation, repository] += count
+        if not holders[organisation, digest]:
+            expected[organisation, None] += count
+        holders[organisation, digest] += 1
+    kept = {
+        (row["organisation_id"], row["digest"]): row["holders"]
+        for row in rows["organisation_content"]
+        if row["holders"]
+    }
+    if kept != dict(holders):
+        wrong = {key for key in kept.keys() | holders.keys() if kept.get(key) != holders.get(key)}
+        yield f"organisation_content differs from what is held: {sorted(wrong)[:5]}"
+    counted: Counter[tuple[int, int | None]] = Counter()
+    for row in rows["byte_deltas"]:
+        counted[row["organisation_id"], row["repository_id"]] += row["bytes"]
+    for key in counted.keys() | expected.keys():
+        if counted[key] != expected[key]:
+            yield f"byte_deltas of {key} add up to {counted[key]}, not {expected[key]}"
+
+
+def _tenants(rows: _Rows) -> Iterator[str]:
+    """Nothing of one organisation belongs to another."""
+    owner = {row["id"]: row["organisation_id"] for row in rows["repositories"]}
+    projects = {row["id"]: row["organisation_id"] for row in rows["projects"]}
+    for row in rows["repositories"]:
+        if row["project_id"] is not None and projects[row["project_id"]] != row["organisation_id"]:
+            yield f"repository {row['path']} is in another organisation than its project"
+    for row in rows["tokens"]:
+        project = row["project_id"]
+        if project is not None and projects[project] != row["organisation_id"]:
+            yield f"token {row['id']} is of another organisation than its project"
+    for row in rows["byte_deltas"]:
+        repository = row["repository_id"]
+        if repository is not None and owner.get(repository) != row["organisation_id"]:
+            yield f"bytes of repository {repository} are on another organisation's account"
+    paths = Counter(
+        (row["organisation_id"], row["path"])
+        for row in rows["repositories"]
+        if row["deleted_at"] is None
+    )
+    yield from (f"{path} is {count} repositories" for path, count in paths.items() if count > 1)
+
+
+def _orphans(rows: _Rows) -> Iterator[str]:
+    """Whatever has lost its last root, or never had one, waits for a review."""
+    queued = {(row["kind"], row["repository_id"], row["digest"]) for row in rows["review_queue"]}
+    manifests = _live(rows, "manifests")
+    held = {(row["repository_id"], row["digest"]) for row in rows["tags"]}
+    for table in ("manifest_blobs", "manifest_children"):
+        for row in rows[table]:
+            if (row["repository_id"], row["manifest"]) in manifests:
+                held.add((row["repository_id"], row["digest"]))
+    for kind, table in (("link", "blob_links"), ("manifest", "manifests")):
+        for repository, digest in _live(rows, table):
+            if (repository, digest) not in held and (kind, repository, digest) not in queued:
+                yield f"the {kind} {digest} of {repository} is unused and nobody will look at it"
+
+
+def _wrong_bytes(database_url: str, data: Path, samples: int) -> Iterator[str]:
+    blobs = _read(database_url)["blobs"]
+    for blob in random.sample(blobs, min(samples, len(blobs))):
+        running = hashlib.new(blob["digest"].partition(":")[0])
+        with _object(data, blob["storage_key"]).open("rb") as file:
+            while piece := file.read(_CHUNK):
+                running.update(piece)
+        if running.hexdigest() != blob["digest"].partition(":")[2]:
+            yield f"the object of {blob['digest']} has other bytes"
