@@ -1,7 +1,9 @@
 """How a blob's bytes can be had."""
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,3 +12,22 @@ class File:
 
     path: Path
     size: int
+
+
+class Arriving(Protocol):
+    """A blob that is still being fetched, from one reader's point of view.
+
+    `size` is None while nobody has said how long it will be. Its last byte is given out only when
+    the digest of all of them was seen to be right.
+    """
+
+    size: int | None
+
+    def piece(self, start: int, most: int) -> Awaitable[bytes]:
+        """1 to `most` bytes from `start` on, once they are there; nothing at the end.
+
+        Raises UpstreamError when they never will be: the answer must break off then.
+        """
+
+    def close(self) -> None:
+        """The reader wants no more; to be called once."""

@@ -6,11 +6,15 @@ from entrepot.db.database import Row, Transaction
 from entrepot.db.organisations import READ_ONLY
 from entrepot.model.access import Place, Repository
 from entrepot.model.tenancy import RepositoryFacts
+from entrepot.model.upstreams import DEFAULT_FRESHNESS, SYNCED, Source
 
 # What a `Repository` is made of: r is the repository, o its organisation.
 COLUMNS = f"""r.id, r.organisation_id, r.path, r.project_id, r.is_public * o.allows_public,
                CASE WHEN r.is_read_only = 1 THEN 'repository' ELSE {READ_ONLY} END,
-               r.immutable_tags, r.protected_tags"""
+               r.immutable_tags, r.protected_tags, r.upstream_id, r.upstream_path,
+               COALESCE(r.freshness, CASE WHEN r.sync IS NULL THEN {DEFAULT_FRESHNESS}
+                                          ELSE {SYNCED} END),
+               r.accepts_push, r.may_shadow"""
 _FACTS = """
         SELECT r.id, r.path, o.id, o.public_id, o.slug, p.id, p.public_id, p.name, r.is_public,
                r.is_read_only, r.immutable_tags, r.protected_tags, r.created_at, r.version
@@ -154,24 +158,32 @@ async def transfer(tx: Transaction, repository_id: int, organisation_id: int) ->
     )
 
 
-async def ensure(tx: Transaction, place: Place, *, new_id: int, now: int) -> Repository:
-    """The repository at this place, made now if there was none.
+async def ensure(
+    tx: Transaction, place: Place, *, new_id: int, now: int, source: Source | None = None
+) -> Repository:
+    """The repository at this place, made now if there was none; a new one comes from `source`.
 
     DO UPDATE, not DO NOTHING: it returns the row that a concurrent push made, and locks it.
     """
     row = await tx.fetch_one(
         """
-        INSERT INTO repositories (id, organisation_id, project_id, path, created_at)
-        VALUES (:new_id, :organisation_id, :project_id, :path, :now)
+        INSERT INTO repositories (id, organisation_id, project_id, path, created_at,
+                                  upstream_id, upstream_path, freshness)
+        VALUES (:new_id, :organisation_id, :project_id, :path, :now,
+                :upstream_id, :upstream_path, :freshness)
         ON CONFLICT (organisation_id, path) WHERE deleted_at IS NULL
         DO UPDATE SET path = excluded.path
-        RETURNING id, organisation_id, path, project_id, 0, NULL, NULL, NULL
+        RETURNING id, organisation_id, path, project_id, 0, NULL, NULL, NULL,
+                  upstream_id, upstream_path, freshness, accepts_push, may_shadow
         """,
         new_id=new_id,
         organisation_id=place.organisation_id,
         project_id=place.project_id,
         path=place.path,
         now=now,
+        upstream_id=source.upstream_id if source else None,
+        upstream_path=source.path if source else None,
+        freshness=source.freshness if source else None,
     )
     if row is None:
         message = "an upsert returns its row"
@@ -236,6 +248,20 @@ def as_repository(row: Row) -> Repository:
         read_only=str(row[5]) if row[5] is not None else None,
         immutable_tags=_patterns(row[6]),
         protected_tags=_patterns(row[7]),
+        source=_source(row),
+    )
+
+
+def _source(row: Row) -> Source | None:
+    upstream_id, path, freshness, accepts_push, may_shadow = row[8:13]
+    if upstream_id is None:
+        return None
+    return Source(
+        int(upstream_id),
+        str(path),
+        int(freshness if freshness is not None else DEFAULT_FRESHNESS),
+        accepts_push=bool(accepts_push),
+        may_shadow=bool(may_shadow),
     )
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 
+from entrepot.model.upstreams import Source
+
 
 class Action(StrEnum):
     """What a route does; each route declares one."""
@@ -28,6 +30,7 @@ class Action(StrEnum):
     MANAGE_PROJECT = "manage-project"
     CREATE_PULL_TOKEN = "create-pull-token"  # noqa: S105  # a name
     MANAGE_TOKENS = "manage-tokens"
+    MANAGE_UPSTREAMS = "manage-upstreams"
     MANAGE_MEMBERS = "manage-members"
     MANAGE_OWNERS = "manage-owners"
     AUDIT = "audit"
@@ -137,7 +140,8 @@ class Place:
 class Repository:
     """A repository's row. `read_only` names what is, if anything: itself or what it is in.
 
-    Patterns: tags that neither move nor go, and tags that do not go.
+    Patterns: tags that neither move nor go, and tags that do not go. `source` is where a
+    pull-through repository comes from.
     """
 
     id: int
@@ -148,6 +152,7 @@ class Repository:
     read_only: str | None = None
     immutable_tags: tuple[str, ...] = ()
     protected_tags: tuple[str, ...] = ()
+    source: Source | None = None
 
 
 def is_match(pattern: str, path: str) -> bool:

@@ -127,6 +127,45 @@ class Unsupported(EntrepotError):
     """An operation that is switched off or would break something that is kept."""
 
 
+# What an upstream registry did. The message names it, and says what an administrator can do.
+
+
+class UpstreamError(EntrepotError):
+    """An upstream registry did not give what was asked of it."""
+
+
+class UpstreamMissing(UpstreamError):
+    """The upstream says that there is no such thing (404)."""
+
+
+class UpstreamForbidden(UpstreamError):
+    """The upstream knows us, and says that this does not exist or is not for us (401, 403)."""
+
+
+class UpstreamRefused(UpstreamError):
+    """The upstream refuses the credential itself, or there is none that it would take."""
+
+
+class UpstreamBusy(UpstreamError):
+    """The upstream has us wait (429), or its budget is spent; `retry_after` is in seconds."""
+
+
+class UpstreamDown(UpstreamError):
+    """The upstream cannot be reached, or fails (5xx)."""
+
+
+class UpstreamSlow(UpstreamDown):
+    """The upstream did not answer in time, or stopped sending."""
+
+
+class UpstreamBroken(UpstreamError):
+    """The upstream sent what it must not: wrong bytes, another type, a redirect that goes astray."""
+
+
+class UpstreamUnsafe(UpstreamError):
+    """An address that this server must not reach, or a realm that is not the upstream's."""
+
+
 # What failed here.
 
 

@@ -15,6 +15,7 @@ _ADMIN = _MEMBER | {
     Action.MANAGE_REPOSITORY,
     Action.MANAGE_PROJECT,
     Action.MANAGE_TOKENS,
+    Action.MANAGE_UPSTREAMS,
     Action.MANAGE_MEMBERS,
     Action.MANAGE_ORGANISATION,
     Action.AUDIT,

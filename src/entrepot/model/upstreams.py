@@ -1,0 +1,258 @@
+"""Other registries that we stand in front of: what they are, how we prove who we are, what we keep.
+
+Times are UTC microseconds. Secrets are part of `Auth` values alone, which live sealed in the
+database and open in memory while a credential is in use.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class AuthKind(StrEnum):
+    """How we prove who we are to an upstream."""
+
+    NONE = "none"
+    BASIC = "basic"
+    BEARER = "bearer"
+    ECR = "ecr"
+    GOOGLE = "google"
+    AZURE = "azure"
+
+
+@dataclass(frozen=True, slots=True)
+class NoAuth:
+    """Nobody in particular; a bearer challenge is still answered, for an anonymous token."""
+
+
+@dataclass(frozen=True, slots=True)
+class BasicAuth:
+    """A user and a password or access token: sent as Basic, or to the token realm."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BearerAuth:
+    """A token that the registry takes as it is."""
+
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EcrAuth:
+    """AWS: static keys, or the node's own role where both keys are empty.
+
+    With `role_arn` that identity assumes the role first; `external_id` is ours, one per upstream,
+    so that nobody can have us assume a role that was opened for another tenant.
+    """
+
+    access_key_id: str = ""
+    secret_access_key: str = field(default="", repr=False)
+    role_arn: str = ""
+    external_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GoogleAuth:
+    """A service account's key file, as JSON text: the password of the user `_json_key`."""
+
+    key_json: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AzureAuth:
+    """A service principal; its Entra token is exchanged for one of the registry."""
+
+    tenant: str
+    client_id: str
+    client_secret: str = field(repr=False)
+
+
+Auth = NoAuth | BasicAuth | BearerAuth | EcrAuth | GoogleAuth | AzureAuth
+
+AUTH_KINDS: dict[AuthKind, type[Auth]] = {
+    AuthKind.NONE: NoAuth,
+    AuthKind.BASIC: BasicAuth,
+    AuthKind.BEARER: BearerAuth,
+    AuthKind.ECR: EcrAuth,
+    AuthKind.GOOGLE: GoogleAuth,
+    AuthKind.AZURE: AzureAuth,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A known kind of registry. `origin` is empty where every customer has one of their own.
+
+    `aliases` are the hosts by which image references and `?ns=` name it.
+    """
+
+    name: str
+    origin: str
+    auth_kinds: tuple[AuthKind, ...]
+    aliases: tuple[str, ...] = ()
+    library: str = ""  # what stands before a name of one component
+
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            "docker-hub",
+            "https://registry-1.docker.io",
+            (AuthKind.BASIC, AuthKind.NONE),
+            ("docker.io", "index.docker.io", "registry-1.docker.io"),
+            library="library",
+        ),
+        Preset("ghcr", "https://ghcr.io", (AuthKind.NONE, AuthKind.BASIC), ("ghcr.io",)),
+        Preset(
+            "gitlab",
+            "https://registry.gitlab.com",
+            (AuthKind.NONE, AuthKind.BASIC),
+            ("registry.gitlab.com",),
+        ),
+        Preset("quay", "https://quay.io", (AuthKind.NONE, AuthKind.BASIC), ("quay.io",)),
+        Preset("ecr", "", (AuthKind.ECR,)),
+        Preset("ecr-public", "https://public.ecr.aws", (AuthKind.NONE,), ("public.ecr.aws",)),
+        Preset("gar", "https://us-docker.pkg.dev", (AuthKind.NONE, AuthKind.GOOGLE)),
+        Preset("acr", "", (AuthKind.AZURE, AuthKind.BASIC, AuthKind.NONE)),
+        Preset("custom", "", (AuthKind.NONE, AuthKind.BASIC, AuthKind.BEARER)),
+    )
+}
+
+
+class Challenge(StrEnum):
+    """How a registry asks who we are (distribution token specification)."""
+
+    NONE = "none"
+    BASIC = "basic"
+    BEARER = "bearer"
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What an upstream said when it was checked. Credentials go to its origin and `realm` only."""
+
+    challenge: Challenge
+    realm: str = ""
+    service: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """An upstream registry as lists show it: everything but its secret.
+
+    `auth_name` tells its owner which credential it is: a user name, a key id, a role.
+    `handshake` is pinned when it is saved; None for what was saved unchecked. `version` counts
+    changes by people, `credential_version` those of what is sent.
+    """
+
+    id: int
+    organisation_id: int
+    organisation_slug: str
+    name: str
+    preset: str
+    origin: str
+    auth_kind: AuthKind
+    auth_name: str
+    external_id: str
+    handshake: Handshake | None
+    checked_at: int | None
+    check_error: str | None
+    member_patterns: tuple[str, ...]
+    credential_version: int
+    created_at: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamState:
+    """How an upstream is doing, as all nodes have seen it.
+
+    `open_until`: nobody is asked before then (the breaker); `reason` says why. `limit_*`: what its
+    rate-limit headers said last. The rest are sums since the upstream was added.
+    """
+
+    open_until: int = 0
+    reason: str = ""
+    limit: int | None = None
+    limit_remaining: int | None = None
+    limit_window_seconds: int | None = None
+    limit_seen_at: int | None = None
+    requests: int = 0
+    bytes: int = 0
+    errors: int = 0
+    hits: int = 0
+    misses: int = 0
+    coalesced: int = 0
+    stale: int = 0
+
+
+SYNCED = -1  # a freshness: the last sync is what counts
+DEFAULT_FRESHNESS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a pull-through repository comes from, as a request needs it.
+
+    `freshness` is in seconds, SYNCED for none but the last sync. `accepts_push` lets people push
+    beside what is mirrored, `may_shadow` over a tag of the upstream too.
+    """
+
+    upstream_id: int
+    path: str
+    freshness: int = DEFAULT_FRESHNESS
+    accepts_push: bool = False
+    may_shadow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceMirror:
+    """A prefix of an organisation's paths that mirrors a whole upstream.
+
+    `prefix` is empty for all of the organisation's names that nothing was pushed to. Patterns match
+    the upstream's paths; `allow` empty allows all that `deny` does not name.
+    """
+
+    id: int
+    organisation_id: int
+    organisation_slug: str
+    prefix: str
+    upstream_id: int
+    upstream_name: str
+    upstream_prefix: str
+    allow: tuple[str, ...]
+    deny: tuple[str, ...]
+    freshness: int
+    created_at: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteManifest:
+    """A manifest as an upstream sent it, its digest not compared with anything yet."""
+
+    body: bytes
+    media_type: str | None
+    digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteHead:
+    """What an upstream says of a manifest without sending it."""
+
+    media_type: str | None
+    digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one answer of an upstream told besides its content. Times in seconds."""
+
+    status: int
+    retry_after: int | None = None
+    limit: int | None = None
+    limit_remaining: int | None = None
+    limit_window_seconds: int | None = None

@@ -1,0 +1,1 @@
+"""Other registries: the only outbound HTTP."""
