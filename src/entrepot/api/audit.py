@@ -106,7 +106,7 @@ Format = Annotated[
 
 
 @router.get("/organisations/{organisation}/audit", responses=_AS_TABLE, **declares(Action.AUDIT))
-async def list_events(  # what a query has
+async def list_events(
     services: Services,
     caller: Caller,
     organisation: str,
@@ -122,7 +122,7 @@ async def list_events(  # what a query has
 
 
 @router.get("/audit", responses=_AS_TABLE, **declares(Action.ADMINISTER))
-async def list_server_events(  # what a query has
+async def list_server_events(
     services: Services, caller: Caller, window: Paging, wanted: Wanted, form: Format = "json"
 ) -> Page[AuditEvent]:
     """What was done to the server itself, newest first; for server administrators."""
@@ -130,7 +130,7 @@ async def list_server_events(  # what a query has
     return page
 
 
-async def _answer(  # what a query has
+async def _answer(
     log: AuditLog,
     caller: Actor,
     organisation: str | None,

@@ -37,7 +37,7 @@ class PushedManifest:
 class Push:
     """Writes manifests. `grace` is how long content without a root is protected, in µs."""
 
-    def __init__(  # what it works with
+    def __init__(
         self,
         database: Database,
         store: DiskStore,
@@ -56,7 +56,7 @@ class Push:
         self._grace = grace
         self._index_depth = index_depth
 
-    async def manifest(  # a manifest and its names
+    async def manifest(
         self,
         actor: Actor,
         address: Address,
@@ -86,7 +86,7 @@ class Push:
         )
         return PushedManifest(actual, facts.subject)
 
-    async def _store_manifest(  # one transaction
+    async def _store_manifest(
         self,
         tx: Transaction,
         actor: Actor,
