@@ -33,7 +33,9 @@ _COLUMNS = {
 
 @click.command()
 @organisation_option
-@click.option("--server", "of_server", is_flag=True, help="The server's own log, not one's.")
+@click.option(
+    "--server", "of_server", is_flag=True, help="The log of the server, not of an organisation."
+)
 @click.option("--action", help="Such as token.created.")
 @click.option("--actor", help="Name of a user or token.")
 @click.option("--object", "object_name", help="Name of what it was done to.")

@@ -22,7 +22,7 @@ from entrepot.services.rotation import Finished, Rotation
 _SETTLED = 2 * MINUTE
 
 
-@click.command("rotate-key")
+@click.command("rotate-key", short_help="Replace the secret key.")
 @click.option("--forget-old", is_flag=True, help="Remove the old keys, once nothing needs them.")
 @click.option("--lost", is_flag=True, help="The registry's key is gone for good: take this one.")
 @config_option
