@@ -29,6 +29,7 @@ _COLUMNS = {
     "FROM": "address",
     "TOKEN": "token",
 }
+_SPARE = ("TOKEN", "FROM")
 
 
 @click.command()
@@ -72,7 +73,7 @@ def audit(
     wanted = limit or _LIMIT
     found = list(session.client.pages(path, limit=wanted + 1, **query))
     empty = ("no such events", command("audit", "--help"))
-    show_list(found[:wanted], _COLUMNS, as_json=as_json, empty=empty)
+    show_list(found[:wanted], _COLUMNS, as_json=as_json, empty=empty, spare=_SPARE)
     if len(found) > wanted:
         more = repeated() if limit else repeated("--limit", str(10 * wanted))
         say(f"there are more than these {wanted} events; ask for more with --limit", more)
