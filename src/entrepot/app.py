@@ -137,81 +137,45 @@ class Application:
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.metrics = Metrics()
-        self.database: Database = TimedDatabase(
-            connect(
-                settings.database.url,
-                pool_size=settings.database.pool_size,
-                on_commit=self.metrics.commit_batch.observe,
-            ),
-            self.metrics.database_seconds.observe,
-        )
+        self.database: Database = _database(settings, self.metrics)
         self.store = _store(settings, self.metrics.store_seconds.observe)
+        self._settings = settings
+        self._clock = clock
+        self._grace = settings.uploads.protect_seconds * SECOND
         self._ring = key_ring(settings, clock)
-        key = BearerKey(self._ring)
-        listen = f"{settings.host}:{settings.port}"
-        hosts = Hosts(
-            public_url=settings.public_url or None,
-            listen=listen,
-            is_tls=settings.tls.cert_file is not None,
-            trusted_proxies=settings.trusted_proxies,
-        )
-        addresses = Addresses(self.database)
+        self._addresses = Addresses(self.database)
+        self._passwords = Passwords()
+
+        self.access = Access(clock, self._addresses, _ANONYMOUS[settings.anonymous])
         self.tenancy = Tenancy(self.database, clock)
-        self.access = Access(clock, addresses, _ANONYMOUS[settings.anonymous])
+        self.uploads = self._make_uploads()
         self.audit_log = AuditLog(
             self.database, clock, self.access, keep_days=settings.audit.keep_days
         )
         self._last_use = LastUse(self.database, clock)
         self._idempotency = Idempotency(self.database, clock, Seal(self._ring))
+        self._login = Login(self.database, clock, self._passwords)
+        self.metrics.count_open_uploads = self.uploads.count_open
+
+        key = BearerKey(self._ring)
         credentials = Credentials(self.database, key, self._last_use)
-        grace = settings.uploads.protect_seconds * SECOND
-        self.uploads = Uploads(
-            self.database,
-            self.store,
-            clock,
-            self.access,
-            addresses,
-            UploadLimits(
-                expire=settings.uploads.expire_seconds * SECOND,
-                grace=grace,
-                open_per_token=settings.limits.open_uploads_per_token,
-            ),
-        )
-        registry = Registry(
-            access=self.access,
-            addresses=addresses,
-            credentials=credentials,
-            token_service=TokenService(
-                self.database,
-                clock,
-                access=self.access,
-                addresses=addresses,
-                key=key,
-                lifetime=settings.tokens.bearer_seconds,
-            ),
-            pull=Pull(self.database, self.store, clock, grace=grace),
-            push=Push(
-                self.database,
-                self.store,
-                clock,
-                self.access,
-                addresses,
-                grace=grace,
-                index_depth=settings.limits.index_depth,
-            ),
-            uploads=self.uploads,
-            mount=Mount(self.database, clock, self.access, addresses, grace=grace),
-            delete=Delete(self.database, clock, self.access, grace=grace),
-            hosts=hosts,
-            limits=_limits(settings),
-        )
+        hosts = _hosts(settings)
         authenticator = Authenticator(credentials, hosts)
+        registry = self._registry(key, credentials, hosts)
         self._oci = Surface(
             registry,
             authenticator,
             self.metrics.requests,
             clock,
             log_requests=settings.log.requests,
+        )
+        self._api = ApiEntrance(
+            self._management(registry.delete),
+            authenticator,
+            hosts,
+            self.metrics.requests,
+            self._idempotency,
+            version=version("entrepot"),
         )
         self._ops = OpsSurface(
             self.metrics,
@@ -220,30 +184,53 @@ class Application:
             allow=settings.ops.allow,
             version=version("entrepot"),
         )
-        passwords = Passwords()
-        self._login = Login(self.database, clock, passwords)
-        self._api = ApiEntrance(
-            self._management(settings, clock, passwords, addresses, registry.delete),
-            authenticator,
-            hosts,
-            self.metrics.requests,
-            self._idempotency,
-            version=version("entrepot"),
-        )
-        self.metrics.count_open_uploads = self.uploads.count_open
 
-    def _management(
-        self,
-        settings: Settings,
-        clock: Clock,
-        passwords: Passwords,
-        addresses: Addresses,
-        delete: Delete,
-    ) -> Management:
-        common = (self.database, clock, self.access)
-        grace = settings.uploads.protect_seconds * SECOND
-        repositories = Repositories(*common, addresses, grace=grace)
-        config_bytes = min(settings.limits.config_bytes, _SHOWN_CONFIG_BYTES)
+    def _make_uploads(self) -> Uploads:
+        limits = UploadLimits(
+            expire=self._settings.uploads.expire_seconds * SECOND,
+            grace=self._grace,
+            open_per_token=self._settings.limits.open_uploads_per_token,
+        )
+        return Uploads(self.database, self.store, self._clock, self.access, self._addresses, limits)
+
+    def _registry(self, key: BearerKey, credentials: Credentials, hosts: Hosts) -> Registry:
+        """What the protocol offers."""
+        return Registry(
+            access=self.access,
+            addresses=self._addresses,
+            credentials=credentials,
+            token_service=TokenService(
+                self.database,
+                self._clock,
+                access=self.access,
+                addresses=self._addresses,
+                key=key,
+                lifetime=self._settings.tokens.bearer_seconds,
+            ),
+            pull=Pull(self.database, self.store, self._clock, grace=self._grace),
+            push=Push(
+                self.database,
+                self.store,
+                self._clock,
+                self.access,
+                self._addresses,
+                grace=self._grace,
+                index_depth=self._settings.limits.index_depth,
+            ),
+            uploads=self.uploads,
+            mount=Mount(
+                self.database, self._clock, self.access, self._addresses, grace=self._grace
+            ),
+            delete=Delete(self.database, self._clock, self.access, grace=self._grace),
+            hosts=hosts,
+            limits=_limits(self._settings),
+        )
+
+    def _management(self, delete: Delete) -> Management:
+        """What the management API offers."""
+        common = (self.database, self._clock, self.access)
+        repositories = Repositories(*common, self._addresses, grace=self._grace)
+        config_bytes = min(self._settings.limits.config_bytes, _SHOWN_CONFIG_BYTES)
         return Management(
             organisations=Organisations(*common),
             projects=Projects(*common, repositories),
@@ -254,9 +241,9 @@ class Application:
             server=Server(*common),
             audit_log=self.audit_log,
             session=Session(*common, self._login),
-            users=Users(*common, passwords),
+            users=Users(*common, self._passwords),
             members=Members(*common),
-            invitations=Invitations(*common, passwords),
+            invitations=Invitations(*common, self._passwords),
         )
 
     @asynccontextmanager
@@ -327,6 +314,17 @@ def serve_worker() -> Application:
     return Application(load(), SystemClock())
 
 
+def _database(settings: Settings, metrics: Metrics) -> Database:
+    return TimedDatabase(
+        connect(
+            settings.database.url,
+            pool_size=settings.database.pool_size,
+            on_commit=metrics.commit_batch.observe,
+        ),
+        metrics.database_seconds.observe,
+    )
+
+
 def _store(settings: Settings, observe: Observe = ignore) -> DiskStore:
     return DiskStore(
         settings.blobs.folder,
@@ -351,6 +349,15 @@ def own_key_file(settings: Settings) -> Path | None:
 
 def _key_file(settings: Settings) -> Path:
     return settings.data / "secret.key"
+
+
+def _hosts(settings: Settings) -> Hosts:
+    return Hosts(
+        public_url=settings.public_url or None,
+        listen=f"{settings.host}:{settings.port}",
+        is_tls=settings.tls.cert_file is not None,
+        trusted_proxies=settings.trusted_proxies,
+    )
 
 
 def _limits(settings: Settings) -> ProtocolLimits:

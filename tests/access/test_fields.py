@@ -28,7 +28,7 @@ WISHES = {
     "anything": {},
 }
 # The names of columns that hold secrets, or what secrets are looked up by.
-SECRETS = ("hash", "password_hash", "sealed", "request_hash")
+SECRETS = ("hash", "password_hash", "sealed")
 SHOWN_ONCE = {"token", "invitation", "link"}
 
 

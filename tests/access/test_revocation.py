@@ -12,10 +12,9 @@ import pytest
 
 from tests.access.world import make_tenant
 from tests.protocol.registry import Registry
+from tests.support.eventually import REVOKED_WITHIN, eventually
 from tests.support.postgres import new_database
 from tests.support.server import basic, free_port, running_server
-
-BOUND = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,16 +173,17 @@ def test_what_is_taken_away_stops_on_every_server(nodes):
             take(case)
             begun[case.slug] = time.monotonic()
 
-    while left:
+    def has_stopped():
         for caller in tuple(left):
             take, case, what, registry, scheme, headers = caller
             if not works(registry, nodes.http, case, what, headers):
                 key = (take.__name__, what, registry.server.port, scheme)
                 took[key] = time.monotonic() - begun[case.slug]
                 left.remove(caller)
-        assert not left or time.monotonic() - max(begun.values()) < BOUND, left
-        time.sleep(0.05)
-    assert max(took.values()) < BOUND, took
+        return not left
+
+    eventually(has_stopped, within=REVOKED_WITHIN, missing=left)
+    assert max(took.values()) < REVOKED_WITHIN, took
     assert len(took) == 4 * len({(take, what) for take, _, _, what in CASES})
 
 

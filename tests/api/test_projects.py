@@ -1,9 +1,10 @@
 """Projects: who may see and change them, their links, and what a move or an end leaves behind."""
 
 import secrets
-import time
 
 import pytest
+
+from tests.support.eventually import REVOKED_WITHIN, eventually
 
 ALPHABET = "0123456789bcdfghjklmnpqrstvwxz"
 
@@ -25,14 +26,6 @@ def project(owner, slug):
 
 def new_public_id():
     return "".join(secrets.choice(ALPHABET) for _ in range(10))
-
-
-def eventually(is_true, seconds=10):
-    """Wait for what a cache of five seconds may delay."""
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)  # nothing tells when
 
 
 def pull(client, name, tag="v1", **options):
@@ -171,7 +164,7 @@ def test_a_linked_repository_is_open_to_the_projects_tokens(
     assert owner.delete(link).status_code == 404
     assert owner.items(f"/projects/{project['id']}/repositories") == []
     assert builder.request("POST", f"/v2/{name}/blobs/uploads/").status_code == 403
-    eventually(lambda: pull(builder, name) == 404)
+    eventually(lambda: pull(builder, name) == 404, within=REVOKED_WITHIN)
     done = [action for action in actions(people, slug) if "linked" in action]
     assert done == ["project.unlinked", "project.linked"]
 
@@ -214,8 +207,8 @@ def test_a_deleted_project_leaves_nothing_that_works(
     assert [item["path"] for item in owner.items(f"/organisations/{slug}/repositories")] == ["app"]
     assert builder.request("POST", f"/v2/{ours}/blobs/uploads/").status_code == 401
     for gone in (builder, protocol(pulling)):
-        eventually(lambda gone=gone: pull(gone, ours) == 401)
-    eventually(lambda: pull(protocol(owner), f"{slug}/{ours}") == 404)
+        eventually(lambda gone=gone: pull(gone, ours) == 401, within=REVOKED_WITHIN)
+    eventually(lambda: pull(protocol(owner), f"{slug}/{ours}") == 404, within=REVOKED_WITHIN)
     assert registry.rows("SELECT 1 FROM project_links WHERE repository_id IN "
                          "(SELECT id FROM repositories WHERE path = :path)", path=ours) == []  # fmt: skip
     done = actions(people, slug)

@@ -1,9 +1,8 @@
 """What a project takes along to another organisation, and that nothing of before works there."""
 
-import time
-
 import pytest
 
+from tests.support.eventually import REVOKED_WITHIN, eventually
 from tests.support.server import OCI_MANIFEST
 
 
@@ -20,14 +19,6 @@ def owner(people, slug):
 @pytest.fixture
 def project(owner, slug):
     return owner.made(f"/organisations/{slug}/projects", {"name": "site"})
-
-
-def eventually(is_true, seconds=10):
-    """Wait for what a cache of five seconds may delay."""
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)  # nothing tells when
 
 
 def pull(client, name, tag="v1", **options):
@@ -92,9 +83,9 @@ def test_after_a_transfer_nothing_of_before_works(moved, owner, protocol):
     assert owner.get(f"/projects/{ours}").status_code == 404
     assert owner.get(f"/repositories/{moved.builds}").status_code == 404
     for token in moved.tokens:
-        eventually(lambda token=token: pull(protocol(token), ours) == 401)
+        eventually(lambda token=token: pull(protocol(token), ours) == 401, within=REVOKED_WITHIN)
     for client in (moved.old, moved.sibling):
-        eventually(lambda client=client: pull(client, ours) == 404)
+        eventually(lambda client=client: pull(client, ours) == 404, within=REVOKED_WITHIN)
 
 
 def test_the_new_organisation_has_the_builds_and_the_old_address_leads_nowhere(

@@ -64,7 +64,7 @@ def member(admin, acme, tmp_path):
     person = _at_home(tmp_path / "member")
     link = admin.run("member", "invite").out.strip()
     name = f"bob-{secrets.token_hex(4)}"
-    person.run("join", link, "--name", name, "--password-stdin", stdin="correct horse battery\n")
+    person.run("join", link, "--user", name, "--password-stdin", stdin="correct horse battery\n")
     return SimpleNamespace(person=person, name=name)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.support.server import ENTREPOT
 
 _SECONDS = 60.0
-_TERMINAL = {"TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
+_TERMINAL = {"TERM": "xterm", "LINES": "40"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +75,18 @@ class Person:
         assert done.returncode == code, f"{line}\n{done.stdout}\n{done.stderr}"
         return Said(done.stdout, done.stderr, done.returncode)
 
-    def talk(self, *words: str, answers: dict[str, str] | None = None, code: int = 0) -> str:
-        """Run it on a terminal of 100 columns; to each prompt, in order, its answer."""
+    def talk(
+        self, *words: str, answers: dict[str, str] | None = None, code: int = 0, columns: int = 100
+    ) -> str:
+        """Run it on a terminal; to each prompt, in order, its answer."""
         pid, terminal = pty.fork()
         if pid == 0:
             os.chdir(self.home)
-            os.execve(ENTREPOT, ["entrepot", *words], self.environment | _TERMINAL)
+            os.execve(
+                ENTREPOT,
+                ["entrepot", *words],
+                self.environment | _TERMINAL | {"COLUMNS": str(columns)},
+            )
         shown, left = "", list((answers or {}).items())
         deadline = time.monotonic() + _SECONDS
         while time.monotonic() < deadline:

@@ -257,6 +257,21 @@ def test_the_audit_log_says_what_is_not_a_user(client_server, admin, acme):
     assert "ci (org token)" in shown
 
 
+def test_a_narrow_terminal_gets_the_columns_of_the_audit_log_that_fit(admin, acme):
+    admin.run("repository", "create", f"{acme}/a-long-name-of-an-app")
+
+    narrow = admin.talk("audit", "--action", "repository.created", columns=80)
+    wide = admin.talk("audit", "--action", "repository.created", columns=120)
+
+    heading, _, event, *_ = narrow.splitlines()
+    assert heading.split() == ["WHEN", "WHO", "DID", "TO", "FROM"]
+    assert "repository.created" in event
+    assert "a-long-name-of-an-app" in event
+    assert "too narrow for TOKEN" in narrow
+    assert wide.splitlines()[0].split() == ["WHEN", "WHO", "DID", "TO", "FROM", "TOKEN"]
+    assert "too narrow" not in wide
+
+
 def test_users_and_the_switches_of_the_server(admin, address, stranger, data):
     admin.run("user", "create", "carol", "--password-stdin", stdin="correct horse battery\n")
     stranger.run(

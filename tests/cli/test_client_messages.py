@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from entrepot.cli.main import COMMANDS, main
 from entrepot.cli.messages import printable
@@ -77,6 +78,35 @@ def test_everything_that_destroys_takes_yes():
 def test_every_command_has_help_of_its_own():
     assert all((command.help or "").strip() for _, command in commands(main))
     assert all(help_text for _, help_text in COMMANDS.values())
+
+
+def test_every_option_of_a_kind_of_ours_says_what_it_takes():
+    named = {
+        (path, parameter.make_metavar(click.Context(command)))
+        for path, command in commands(main)
+        for parameter in command.params
+        if parameter.make_metavar(click.Context(command)).strip("[]").startswith("_")
+    }
+
+    assert named == set()
+
+
+def test_every_switch_says_what_it_does():
+    silent = {
+        (path, parameter.name)
+        for path, command in commands(main)
+        for parameter in command.params
+        if isinstance(parameter, click.Option) and parameter.secondary_opts and not parameter.help
+    }
+
+    assert silent == set()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_of_commands_is_not_cut_short_at_80_columns(name):
+    said = CliRunner().invoke(main, [name, "--help"], terminal_width=80).output
+
+    assert "..." not in said.replace("[ARGS]...", "").replace("[OPTIONS]...", "")
 
 
 def test_a_server_that_is_not_there_is_named_with_what_to_do(stranger):

@@ -26,8 +26,8 @@ def test_every_step_follows_from_what_the_program_said(tmp_path):
         join = invited.next_with("join")
         assert invited.out.strip() in join
         asked = bob.type(join, code=2)  # nobody is there to be asked for a name
-        assert "--name NAME --password-stdin" in asked.err
-        said = bob.type(f"{join} --name bob --password-stdin", stdin="correct horse battery\n")
+        assert "--user NAME --password-stdin" in asked.err
+        said = bob.type(f"{join} --user bob --password-stdin", stdin="correct horse battery\n")
         assert "logged in" in said.err
 
         project = bob.type(_last(said, "project create").replace("NAME", "app"))

@@ -3,6 +3,7 @@ import sys
 from importlib.metadata import version
 
 import click
+import pytest
 from click.testing import CliRunner
 
 from entrepot.cli.main import COMMANDS, SECTIONS, main
@@ -39,7 +40,15 @@ def test_every_command_can_be_found():
 
 
 def test_an_unknown_command_is_refused():
-    assert "No such command 'sevre'" in CliRunner().invoke(main, ["sevre"]).output
+    assert "No such command 'xyzzy'" in CliRunner().invoke(main, ["xyzzy"]).output
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("sevre", "serve"), ("prject", "project")])
+def test_a_mistyped_command_is_answered_with_the_one_that_was_meant(typed, meant):
+    result = CliRunner().invoke(main, [typed])
+
+    assert result.exit_code == 2
+    assert f"No such command '{typed}'. Did you mean '{meant}'?" in result.output
 
 
 def test_an_error_of_ours_is_one_sentence_and_exit_code_1(monkeypatch):

@@ -63,8 +63,8 @@ class Installation:
                 lambda tx: tx.execute(
                     """
                     INSERT INTO idempotency_keys
-                           (token_id, key, request_hash, status, sealed, created_at)
-                    VALUES (1, 'key', '', 201, :text, 0)
+                           (token_id, key, status, sealed, created_at)
+                    VALUES (1, 'key', 201, :text, 0)
                     ON CONFLICT (token_id, key) DO UPDATE SET sealed = excluded.sealed
                     """,
                     text=text,

@@ -10,13 +10,14 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import trustme
+
+from tests.support.eventually import eventually
 
 SECONDS = 30.0  # more than anything here takes, on a busy machine too
 ENTREPOT = Path(sys.executable).with_name("entrepot")
@@ -116,13 +117,6 @@ def serve_refused(*arguments: str, **settings: str) -> str:
     assert done.returncode == 1, done.stdout
     assert done.stderr.count("\n") == 1, done.stderr
     return done.stderr
-
-
-def eventually(fact, limit: float = SECONDS) -> None:
-    end = time.monotonic() + limit
-    while not fact():
-        assert time.monotonic() < end, "it never became true"
-        time.sleep(0.05)
 
 
 def is_refused(server: Server) -> bool:

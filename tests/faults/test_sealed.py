@@ -73,8 +73,8 @@ class Rotations:
                 await tx.execute(
                     """
                     INSERT INTO idempotency_keys
-                           (token_id, key, request_hash, status, sealed, created_at)
-                    VALUES (:token_id, :key, '', 201, :text, 0)
+                           (token_id, key, status, sealed, created_at)
+                    VALUES (:token_id, :key, 201, :text, 0)
                     """,
                     token_id=key[0],
                     key=key[1],

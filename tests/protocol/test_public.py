@@ -1,13 +1,13 @@
 """Public repositories: everybody may pull, nobody may push, and the organisation has a say."""
 
 import secrets
-import time
 
 import httpx
 import pytest
 
 from entrepot.model.ids import to_text
 from tests.protocol.documents import artifact, code_of
+from tests.support.eventually import REVOKED_WITHIN, eventually
 from tests.support.server import basic, digest_of
 
 
@@ -96,13 +96,6 @@ def stranger(closed, slug):
 def http(closed):
     with httpx.Client(base_url=closed.url) as client:
         yield client
-
-
-def eventually(is_true, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)  # nothing tells when
 
 
 def test_everybody_pulls_without_a_token(public, http):
@@ -211,7 +204,7 @@ def test_it_is_closed_again_at_once_for_whoever_comes_new(public, http, who):
     fresh = {"authorization": basic(f"{secrets.token_hex(8)}")["authorization"]}
     assert http.get(public.reads()[0], headers=fresh).status_code == 401
     for path in public.reads():
-        eventually(lambda path=path: http.get(path).status_code == 401)
+        eventually(lambda path=path: http.get(path).status_code == 401, within=REVOKED_WITHIN)
 
 
 def test_an_organisation_that_allows_public_ones_again_opens_them_again(public, http):

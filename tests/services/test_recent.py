@@ -1,6 +1,6 @@
 """The memory of recent answers: short, bounded, and never of what is not."""
 
-from entrepot.model.clock import SECOND
+from entrepot.model.clock import HOUR, SECOND
 from entrepot.services.recent import LIFETIME, Recent
 from tests.support.clock import FakeClock
 
@@ -25,6 +25,16 @@ def test_reading_does_not_make_an_answer_younger():
     for _ in range(10):
         clock.advance(LIFETIME // 10)
         recent.get("a")
+
+    assert recent.get("a") is None
+
+
+def test_a_clock_that_is_set_back_does_not_lengthen_the_memory():
+    clock = FakeClock()
+    recent: Recent[object, object] = Recent(clock)
+    recent.put("a", 1)
+
+    clock.advance(-HOUR)
 
     assert recent.get("a") is None
 

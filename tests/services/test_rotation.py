@@ -40,8 +40,8 @@ async def put(database, rows):
         for token_id, key, text in rows:
             await tx.execute(
                 """
-                INSERT INTO idempotency_keys (token_id, key, request_hash, status, sealed, created_at)
-                VALUES (:token_id, :key, 'hash', 201, :text, 0)
+                INSERT INTO idempotency_keys (token_id, key, status, sealed, created_at)
+                VALUES (:token_id, :key, 201, :text, 0)
                 ON CONFLICT (token_id, key) DO UPDATE SET sealed = excluded.sealed
                 """,
                 token_id=token_id,

@@ -1,12 +1,15 @@
 """Which hosts are echoed, which name an organisation, and whose word counts."""
 
+import tracemalloc
 from ipaddress import ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from entrepot.oci.routes import ROUTES
 from entrepot.web.hosts import Hosts
+from entrepot.web.routing import Router
 from tests.web.requests import request_with
 
 PUBLIC = Hosts(public_url="https://registry.example", listen="0.0.0.0:5000", is_tls=False)
@@ -51,6 +54,25 @@ def test_a_host_is_echoed_only_when_it_is_ours(host, label, service):
 )
 def test_without_a_public_address_the_listen_address_stands(host, service):
     assert LOCAL.names(asked(host)) == (None, service)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost:5000@evil.example",
+        "localhost:5000/evil",
+        'localhost:"',
+        'a".registry.example',
+        "\xe9.registry.example",
+        "registry.example:5000,x",
+        "127.0.0.1:",
+        "[::1]x",
+        "a" * 300 + ".registry.example",
+    ],
+)
+def test_a_host_that_is_none_is_not_repeated(host):
+    assert PUBLIC.origin(asked(host)) == "https://registry.example"
+    assert PUBLIC.names(asked(host)) == (None, "registry.example")
 
 
 @given(st.text("aceimprstvxlg.:[]@/\\-", max_size=40) | st.text(max_size=20))
@@ -170,3 +192,17 @@ def test_the_memory_of_hosts_is_bounded():
         hosts.names(asked(f"h{number}.test"))
 
     assert len(hosts._known) <= 10_000
+
+
+def test_long_hosts_and_paths_are_not_remembered():
+    router = Router(ROUTES)
+    tracemalloc.start()
+    try:
+        for number in range(2_000):
+            PUBLIC.names(asked(f"{number}{'x' * 30_000}"))
+            router.find(f"/v2/{'x' * 30_000}{number}/manifests/v1")
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert kept < 4_000_000

@@ -19,9 +19,9 @@ from entrepot.api.call import (
     Services,
     Shown,
     Window,
-    cursor,
     declares,
     moment,
+    page_of,
 )
 from entrepot.model import tenancy
 from entrepot.model.access import Action, Actor
@@ -106,7 +106,7 @@ Format = Annotated[
 
 
 @router.get("/organisations/{organisation}/audit", responses=_AS_TABLE, **declares(Action.AUDIT))
-async def list_events(  # what a query has
+async def list_events(
     services: Services,
     caller: Caller,
     organisation: str,
@@ -122,7 +122,7 @@ async def list_events(  # what a query has
 
 
 @router.get("/audit", responses=_AS_TABLE, **declares(Action.ADMINISTER))
-async def list_server_events(  # what a query has
+async def list_server_events(
     services: Services, caller: Caller, window: Paging, wanted: Wanted, form: Format = "json"
 ) -> Page[AuditEvent]:
     """What was done to the server itself, newest first; for server administrators."""
@@ -130,7 +130,7 @@ async def list_server_events(  # what a query has
     return page
 
 
-async def _answer(  # what a query has
+async def _answer(
     log: AuditLog,
     caller: Actor,
     organisation: str | None,
@@ -140,15 +140,12 @@ async def _answer(  # what a query has
 ) -> Any:  # noqa: ANN401  # the framework sends a response as it is
     before = window.after_id()
     limit = _BATCH if form == "csv" else window.limit
-    found, has_more = await log.page(caller, organisation, wanted, before=before, limit=limit)
+    found = await log.page(caller, organisation, wanted, before=before, limit=limit)
     if form == "csv":
-        lines = _lines(log, caller, organisation, wanted, (found, has_more))
+        lines = _lines(log, caller, organisation, wanted, found)
         headers = {"content-disposition": 'attachment; filename="audit.csv"'}
         return StreamingResponse(lines, media_type="text/csv", headers=headers)
-    return Page(
-        items=[_shown(event) for event in found],
-        next=cursor(to_text(found[-1].id)) if has_more else None,
-    )
+    return page_of(found, _shown, lambda event: to_text(event.id))
 
 
 _COLUMNS = (

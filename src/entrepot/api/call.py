@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
@@ -14,6 +15,7 @@ from entrepot.model.access import Action, Actor
 from entrepot.model.errors import FieldInvalid, NotFound
 from entrepot.model.ids import from_text
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 ACTION = "x-entrepot-action"
@@ -120,8 +122,18 @@ _NO_CURSOR = "this is no cursor of ours; take `next` of the answer before, as it
 Paging = Annotated[Window, Depends(_window)]
 
 
-def cursor(key: str) -> str:
-    """The opaque text that leads behind `key`."""
+def page_of(
+    part: tuple[list[S], bool], shown: Callable[[S], T], key: Callable[[S], str]
+) -> Page[T]:
+    """A page of what a service found; by the key of the last entry the next page is asked for."""
+    found, has_more = part
+    return Page(
+        items=[shown(each) for each in found],
+        next=_cursor(key(found[-1])) if has_more else None,
+    )
+
+
+def _cursor(key: str) -> str:
     return base64.urlsafe_b64encode(key.encode()).decode()
 
 

@@ -12,9 +12,9 @@ from entrepot.api.call import (
     Paging,
     Services,
     Shown,
-    cursor,
     declares,
     moment,
+    page_of,
     row_of,
 )
 from entrepot.model import names
@@ -86,17 +86,14 @@ async def list_tags(
     services: Services, caller: Caller, repository: str, window: Paging, prefix: Prefix = ""
 ) -> Page[Tag]:
     """The tags of a repository, in the order of their bytes."""
-    found, has_more = await services.contents.tags(
+    found = await services.contents.tags(
         caller,
         row_of(repository, "repository"),
         prefix=prefix,
         after=window.after,
         limit=window.limit,
     )
-    return Page(
-        items=[_shown_tag(tag) for tag in found],
-        next=cursor(found[-1].name) if has_more else None,
-    )
+    return page_of(found, _shown_tag, lambda tag: tag.name)
 
 
 @router.get("/repositories/{repository}/tags/{tag}", **declares(Action.PULL))
@@ -120,12 +117,13 @@ async def list_manifests(
     services: Services, caller: Caller, repository: str, window: Paging
 ) -> Page[ManifestSummary]:
     """The manifests of a repository, tagged or not, by digest."""
-    found, has_more = await services.contents.manifests(
+    found = await services.contents.manifests(
         caller, row_of(repository, "repository"), after=window.after, limit=window.limit
     )
-    return Page(
-        items=[ManifestSummary(**_summary(manifest)) for manifest in found],
-        next=cursor(found[-1].digest) if has_more else None,
+    return page_of(
+        found,
+        lambda manifest: ManifestSummary(**_summary(manifest)),
+        lambda manifest: manifest.digest,
     )
 
 

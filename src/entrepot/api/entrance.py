@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class ApiEntrance:
     """Answers the management API (ASGI). `version` is the program's."""
 
-    def __init__(  # what it works with
+    def __init__(
         self,
         management: Management,
         authenticator: Authenticator,

@@ -14,9 +14,9 @@ from entrepot.api.call import (
     Paging,
     Services,
     Shown,
-    cursor,
     declares,
     moment,
+    page_of,
     row_of,
 )
 from entrepot.api.members import MemberUser, Role
@@ -94,13 +94,10 @@ async def list_invitations(
     services: Services, caller: Caller, organisation: str, window: Paging
 ) -> Page[Invitation]:
     """Invitations that are still open, newest first."""
-    found, has_more = await services.invitations.page(
+    found = await services.invitations.page(
         caller, organisation, before=window.after_id(), limit=window.limit
     )
-    return Page(
-        items=[_shown(invitation) for invitation in found],
-        next=cursor(to_text(found[-1].id)) if has_more else None,
-    )
+    return page_of(found, _shown, lambda invitation: to_text(invitation.id))
 
 
 @router.post(

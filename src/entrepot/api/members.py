@@ -14,10 +14,10 @@ from entrepot.api.call import (
     Services,
     Shown,
     Version,
-    cursor,
     declares,
     moment,
     moment_or_none,
+    page_of,
     tag,
 )
 from entrepot.model import access, tenancy
@@ -56,13 +56,10 @@ async def list_members(
     services: Services, caller: Caller, organisation: str, window: Paging
 ) -> Page[Member]:
     """An organisation's members, by name."""
-    found, has_more = await services.members.page(
+    found = await services.members.page(
         caller, organisation, after=window.after, limit=window.limit
     )
-    return Page(
-        items=[_shown(member) for member in found],
-        next=cursor(found[-1].user) if has_more else None,
-    )
+    return page_of(found, _shown, lambda member: member.user)
 
 
 @router.get("/organisations/{organisation}/members/{user}", **declares(Action.BROWSE))

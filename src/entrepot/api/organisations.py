@@ -15,9 +15,9 @@ from entrepot.api.call import (
     Services,
     Shown,
     Version,
-    cursor,
     declares,
     moment,
+    page_of,
     tag,
 )
 from entrepot.model import tenancy
@@ -92,13 +92,8 @@ async def list_organisations(
     services: Services, caller: Caller, window: Paging
 ) -> Page[Organisation]:
     """The organisations that you may see, by slug; all of them for server administrators."""
-    found, has_more = await services.organisations.page(
-        caller, after=window.after, limit=window.limit
-    )
-    return Page(
-        items=[_shown(organisation) for organisation in found],
-        next=cursor(found[-1].slug) if has_more else None,
-    )
+    found = await services.organisations.page(caller, after=window.after, limit=window.limit)
+    return page_of(found, _shown, lambda organisation: organisation.slug)
 
 
 @router.post("/organisations", **declares(Action.ADMINISTER, creates=True))

@@ -14,9 +14,9 @@ from entrepot.api.call import (
     Services,
     Shown,
     Version,
-    cursor,
     declares,
     moment,
+    page_of,
     row_of,
     tag,
 )
@@ -63,13 +63,10 @@ async def list_projects(
     services: Services, caller: Caller, organisation: str, window: Paging
 ) -> Page[Project]:
     """The projects of an organisation, by id."""
-    found, has_more = await services.projects.page(
+    found = await services.projects.page(
         caller, organisation, after=window.after, limit=window.limit
     )
-    return Page(
-        items=[_shown(project) for project in found],
-        next=cursor(found[-1].public_id) if has_more else None,
-    )
+    return page_of(found, _shown, lambda project: project.public_id)
 
 
 @router.post(
@@ -143,13 +140,8 @@ async def list_linked_repositories(
     services: Services, caller: Caller, project: str, window: Paging
 ) -> Page[Repository]:
     """The repositories that the project's tokens may use beside its builds, by path."""
-    found, has_more = await services.projects.linked(
-        caller, project, after=window.after, limit=window.limit
-    )
-    return Page(
-        items=[shown_repository(repository) for repository in found],
-        next=cursor(found[-1].path) if has_more else None,
-    )
+    found = await services.projects.linked(caller, project, after=window.after, limit=window.limit)
+    return page_of(found, shown_repository, lambda repository: repository.path)
 
 
 @router.put(

@@ -14,9 +14,9 @@ from entrepot.api.call import (
     Services,
     Shown,
     Version,
-    cursor,
     declares,
     moment,
+    page_of,
     row_of,
     tag,
 )
@@ -93,17 +93,14 @@ async def list_repositories(
     ] = "",
 ) -> Page[Repository]:
     """The repositories of an organisation that your credential may pull, by path."""
-    found, has_more = await services.repositories.page(
+    found = await services.repositories.page(
         caller,
         organisation,
         RepositoryFilter(path, query),
         after=window.after,
         limit=window.limit,
     )
-    return Page(
-        items=[shown_repository(facts) for facts in found],
-        next=cursor(found[-1].path) if has_more else None,
-    )
+    return page_of(found, shown_repository, lambda facts: facts.path)
 
 
 @router.post(

@@ -13,10 +13,10 @@ from entrepot.api.call import (
     Paging,
     Services,
     Shown,
-    cursor,
     declares,
     moment,
     moment_or_none,
+    page_of,
     row_of,
 )
 from entrepot.model.access import Action, Kind
@@ -84,10 +84,8 @@ class NewToken(NewUserToken):
 @router.get("/tokens", **declares(Action.LOGIN))
 async def list_own_tokens(services: Services, caller: Caller, window: Paging) -> Page[Token]:
     """Your own user tokens that were not revoked, newest first."""
-    found, has_more = await services.tokens.page_of_user(
-        caller, before=window.after_id(), limit=window.limit
-    )
-    return _page(found, has_more=has_more)
+    found = await services.tokens.page_of_user(caller, before=window.after_id(), limit=window.limit)
+    return page_of(found, _shown, _key)
 
 
 @router.post("/tokens", **declares(Action.LOGIN, creates=True))
@@ -104,10 +102,10 @@ async def list_tokens(
 
     Members see those of projects and for pulling, administrators all. User tokens are their users'.
     """
-    found, has_more = await services.tokens.page_of_organisation(
+    found = await services.tokens.page_of_organisation(
         caller, organisation, before=window.after_id(), limit=window.limit
     )
-    return _page(found, has_more=has_more)
+    return page_of(found, _shown, _key)
 
 
 @router.post(
@@ -134,7 +132,7 @@ async def create_token(
 @router.get("/tokens/{token}", **declares(Action.LOGIN))
 async def show_token(services: Services, caller: Caller, token: str) -> Token:
     """One token: the one in use, your own, or one that you could have made."""
-    return Token(**facts_of(await services.tokens.get(caller, row_of(token, "token"))))
+    return _shown(await services.tokens.get(caller, row_of(token, "token")))
 
 
 @router.delete("/tokens/{token}", status_code=204, **declares(Action.LOGIN))
@@ -157,11 +155,12 @@ def _limits(new: NewUserToken) -> dict[str, Any]:
     }
 
 
-def _page(found: list[TokenFacts], *, has_more: bool) -> Page[Token]:
-    return Page(
-        items=[Token(**facts_of(token)) for token in found],
-        next=cursor(to_text(found[-1].id)) if has_more else None,
-    )
+def _shown(token: TokenFacts) -> Token:
+    return Token(**facts_of(token))
+
+
+def _key(token: TokenFacts) -> str:
+    return to_text(token.id)
 
 
 def facts_of(token: TokenFacts) -> dict[str, Any]:

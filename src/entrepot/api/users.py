@@ -14,10 +14,10 @@ from entrepot.api.call import (
     Services,
     Shown,
     Version,
-    cursor,
     declares,
     moment,
     moment_or_none,
+    page_of,
     tag,
 )
 from entrepot.api.session import Password
@@ -73,11 +73,8 @@ class UserChanges(Body):
 @router.get("/users", **declares(Action.ADMINISTER))
 async def list_users(services: Services, caller: Caller, window: Paging) -> Page[User]:
     """All users by name, disabled ones too."""
-    found, has_more = await services.users.page(caller, after=window.after, limit=window.limit)
-    return Page(
-        items=[_shown(user) for user in found],
-        next=cursor(found[-1].name) if has_more else None,
-    )
+    found = await services.users.page(caller, after=window.after, limit=window.limit)
+    return page_of(found, _shown, lambda user: user.name)
 
 
 @router.post("/users", **declares(Action.ADMINISTER, creates=True))

@@ -8,21 +8,16 @@ from typing import Any, TypeVar
 
 import click
 
+from entrepot.cli.data_folder import config_option, opened, settings_of_existing
 from entrepot.cli.durations import duration
 from entrepot.cli.rotate_key import rotate_key
 from entrepot.cli.scopes import read_scopes
-from entrepot.config import load
-from entrepot.db.connect import connect
-from entrepot.db.migrate import check
 from entrepot.model.access import Kind
 from entrepot.model.clock import HOUR, SystemClock
-from entrepot.model.errors import StartRefused
 from entrepot.services.tenancy import Tenancy
 from entrepot.services.tokens import TokenRequest
 
 T = TypeVar("T")
-
-_CONFIG = click.option("--config", type=Path, help="Settings file (TOML).")
 
 
 @click.group()
@@ -51,7 +46,7 @@ def token() -> None:
     help="PATTERN or PATTERN:ACTIONS, such as 'team/*:pull,push'; may be repeated.",
 )
 @click.option("--name", default="", help="What it is for.")
-@_CONFIG
+@config_option
 def create_token(
     kind: str,
     organisation: str,
@@ -80,7 +75,7 @@ def create_token(
 
 
 @token.command("revoke")
-@_CONFIG
+@config_option
 def revoke_token(config: Path | None) -> None:
     """End a token for good; the token is read from standard input."""
     secret = sys.stdin.read().strip()
@@ -96,7 +91,7 @@ def org() -> None:
 
 @org.command("create")
 @click.argument("slug")
-@_CONFIG
+@config_option
 def create_organisation(slug: str, config: Path | None) -> None:
     """Make an organisation."""
     _with_tenancy(config, lambda tenancy: tenancy.add_organisation(slug))
@@ -111,7 +106,7 @@ def project() -> None:
 @project.command("create")
 @click.argument("name")
 @click.option("--org", "organisation", default="main", show_default=True, help="Slug or id.")
-@_CONFIG
+@config_option
 def create_project(name: str, organisation: str, config: Path | None) -> None:
     """Make a project and print its id, alone, on standard output."""
     public_id = _with_tenancy(config, lambda tenancy: tenancy.add_project(organisation, name))
@@ -119,22 +114,10 @@ def create_project(name: str, organisation: str, config: Path | None) -> None:
 
 
 def _with_tenancy(config: Path | None, use: Callable[[Tenancy], Coroutine[Any, Any, T]]) -> T:
-    settings = load(config)
-
-    file = settings.database.sqlite_file
-    if file is not None and not file.exists():
-        raise StartRefused(
-            f"there is no registry in {settings.data}; start one with `entrepot serve`, "
-            "or say where it is with ENTREPOT_DATA"
-        )
+    settings = settings_of_existing(config)
 
     async def run() -> T:
-        await check(settings.database.url)
-        database = connect(settings.database.url, pool_size=1)
-        await database.open()
-        try:
+        async with opened(settings) as database:
             return await use(Tenancy(database, SystemClock()))
-        finally:
-            await database.close()
 
     return asyncio.run(run())

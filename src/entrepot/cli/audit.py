@@ -29,11 +29,14 @@ _COLUMNS = {
     "FROM": "address",
     "TOKEN": "token",
 }
+_SPARE = ("TOKEN", "FROM")
 
 
 @click.command()
 @organisation_option
-@click.option("--server", "of_server", is_flag=True, help="The server's own log, not one's.")
+@click.option(
+    "--server", "of_server", is_flag=True, help="The log of the server, not of an organisation."
+)
 @click.option("--action", help="Such as token.created.")
 @click.option("--actor", help="Name of a user or token.")
 @click.option("--object", "object_name", help="Name of what it was done to.")
@@ -70,7 +73,7 @@ def audit(
     wanted = limit or _LIMIT
     found = list(session.client.pages(path, limit=wanted + 1, **query))
     empty = ("no such events", command("audit", "--help"))
-    show_list(found[:wanted], _COLUMNS, as_json=as_json, empty=empty)
+    show_list(found[:wanted], _COLUMNS, as_json=as_json, empty=empty, spare=_SPARE)
     if len(found) > wanted:
         more = repeated() if limit else repeated("--limit", str(10 * wanted))
         say(f"there are more than these {wanted} events; ask for more with --limit", more)

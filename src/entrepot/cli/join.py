@@ -17,12 +17,12 @@ from entrepot.cli.session import current_server, require_safe
 
 @click.command()
 @click.argument("link")
-@click.option("--name", help="Be a new user of this name, whoever is logged in.")
+@click.option("--user", help="Be a new user of this name, whoever is logged in.")
 @password_option
 @click.option("--insecure", is_flag=True, help="Send the password without TLS, to any machine.")
 @as_json
 def join(
-    link: str, name: str | None, *, password_stdin: bool, insecure: bool, as_json: bool
+    link: str, user: str | None, *, password_stdin: bool, insecure: bool, as_json: bool
 ) -> None:
     """Join the organisation that LINK invites to, as who you are or as a new user."""
     kept = stored.load()
@@ -33,14 +33,14 @@ def join(
     if server == current_server(kept):  # no other server gets to see it, whatever a link says
         token = os.environ.get("ENTREPOT_TOKEN") or token
     body: Json = {"invitation": secret}
-    if name is not None or token is None:
-        if name is None:
+    if user is not None or token is None:
+        if user is None:
             say(
                 f"this makes a new user of {server}; if you are one already, log in first",
                 command("login", server),
             )
         token = None
-        body["name"] = name or ask("Name for your new user", "--name NAME --password-stdin")
+        body["name"] = user or ask("Name for your new user", "--user NAME --password-stdin")
         body["password"] = password(from_stdin=password_stdin, new=True)
     found = Client(server, token).act("/invitations/accept", body)
     slug = found["organisation"]["slug"]

@@ -36,7 +36,7 @@ def _lifetime(text: str) -> int:
 @organisation_option
 @click.option("--project", help="Id or name: only its builds and what it is linked to.")
 @click.option("--repository", "patterns", multiple=True, metavar="PATTERN", help="Only these.")
-@click.option("--expires", type=_lifetime, default="365d", show_default=True)
+@click.option("--expires", type=_lifetime, metavar="DURATION", default="365d", show_default=True)
 @click.option("--host", help="The registry as image names in the cluster say it [the server's].")
 @as_json
 def kubernetes_secret(

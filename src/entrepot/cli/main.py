@@ -1,6 +1,7 @@
 """The `entrepot` command: finds the module of a subcommand when it is asked for."""
 
 import importlib
+from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -43,6 +44,15 @@ SECTIONS = {
 
 
 class _Commands(click.Group):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        typed = args[0]
+        close = [] if typed in COMMANDS else get_close_matches(typed, COMMANDS, n=1)
+        if close and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {typed!r}. Did you mean {close[0]!r}?")
+        return super().resolve_command(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         return list(COMMANDS)
 

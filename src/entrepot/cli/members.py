@@ -85,7 +85,7 @@ def set_member(name: str, organisation: str | None, role: str, *, as_json: bool)
         show_json(found)
 
 
-@member.command("remove")
+@member.command("remove", short_help="Take a member out.")
 @click.argument("name")
 @organisation_option
 @yes_option

@@ -54,7 +54,7 @@ def list_organisations(limit: int | None, *, as_json: bool) -> None:
     show_list(found, _LIST, as_json=as_json, empty=empty)
 
 
-@org.command("create")
+@org.command("create", short_help="Make an organisation; for server administrators.")
 @click.argument("slug")
 @click.option("--name", default="", help="Its name for people.")
 @click.option("--id", "public_id", help="An id of your own, when you move from another registry.")
@@ -90,8 +90,18 @@ def show_organisation(slug: str | None, *, as_json: bool) -> None:
     type=click.Choice(["member", "admin"]),
     help="The lowest role whose first push makes a repository.",
 )
-@click.option("--allow-public/--no-public", "allows_public", default=None)
-@click.option("--read-only/--writable", "is_read_only", default=None)
+@click.option(
+    "--allow-public/--no-public",
+    "allows_public",
+    default=None,
+    help="Whether its repositories may be public.",
+)
+@click.option(
+    "--read-only/--writable",
+    "is_read_only",
+    default=None,
+    help="Whether nothing in it changes; pulls go on.",
+)
 @click.option("--price", "price_per_gb_month", help="Per GB-month, such as 0.20; for owners.")
 @as_json
 def set_organisation(slug: str | None, *, as_json: bool, **settings: object) -> None:
@@ -107,7 +117,7 @@ def set_organisation(slug: str | None, *, as_json: bool, **settings: object) -> 
         show_json(found)
 
 
-@org.command("delete")
+@org.command("delete", short_help="Delete an organisation with all that is in it.")
 @click.argument("slug")
 @yes_option
 def delete_organisation(slug: str, *, yes: bool) -> None:
@@ -119,7 +129,7 @@ def delete_organisation(slug: str, *, yes: bool) -> None:
     say(f"deleted organisation {slug}", command("org", "list"))
 
 
-@org.command("use")
+@org.command("use", short_help="Choose the organisation that commands mean.")
 @click.argument("slug")
 def use_organisation(slug: str) -> None:
     """Choose the organisation that commands mean when --org is not given."""
@@ -131,7 +141,7 @@ def use_organisation(slug: str) -> None:
     say(f"commands now mean {found['slug']}", command("repository", "list"))
 
 
-@org.command("break-glass")
+@org.command("break-glass", short_help="Become an owner for an hour; for server administrators.")
 @click.argument("slug")
 @click.option("--reason", required=True, help="Why; its audit log keeps it.")
 @yes_option

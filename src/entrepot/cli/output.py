@@ -29,6 +29,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 at_most = click.option("--limit", type=click.IntRange(1), help="Entries at most [all].")
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+_WIDEST = 10_000
 _ALMOST = 0.98  # an hour that began just now is not 60 minutes
 
 
@@ -38,9 +39,17 @@ def show_json(value: object) -> None:
 
 
 def show_list(
-    items: Iterable[Json], columns: Columns, *, as_json: bool, empty: tuple[str, ...]
+    items: Iterable[Json],
+    columns: Columns,
+    *,
+    as_json: bool,
+    empty: tuple[str, ...],
+    spare: tuple[str, ...] = (),
 ) -> None:
-    """Entries, one per line. `empty` is said where there are none, and the commands that follow."""
+    """Entries, one per line. `empty` is said where there are none, and the commands that follow.
+
+    A terminal that is too narrow for all columns does without those in `spare`, the first first.
+    """
     found = list(items)
     if as_json:
         show_json(found)
@@ -50,12 +59,12 @@ def show_list(
         for item in found:
             click.echo("\t".join(_cell(item, column)[1] for column in columns.values()))
     else:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for title in columns:
-            table.add_column(title, overflow="fold")
-        for item in found:
-            table.add_row(*(Text(_cell(item, column)[0]) for column in columns.values()))
-        _print(table)
+        console, shown, left = _console(), dict(columns), list(spare)
+        while _width(table := _table(found, shown), console) > console.width and left:
+            del shown[left.pop(0)]
+        console.print(table)
+        if missing := [title for title in columns if title not in shown]:
+            say(f"this terminal is too narrow for {', '.join(missing)}; --json has all")
 
 
 def show_one(item: Json, columns: Columns, *, as_json: bool) -> None:
@@ -71,7 +80,7 @@ def show_one(item: Json, columns: Columns, *, as_json: bool) -> None:
         table.add_column(overflow="fold")
         for title, column in columns.items():
             table.add_row(title, Text(_cell(item, column)[0]))
-        _print(table)
+        _console().print(table)
 
 
 def made(item: Json, name: object, *, as_json: bool) -> None:
@@ -160,6 +169,19 @@ def _bytes(count: int) -> str:
     return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
 
 
-def _print(table: Table) -> None:
-    console = Console(highlight=False, soft_wrap=False)
-    console.print(table)
+def _table(items: list[Json], columns: Columns) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for title in columns:
+        table.add_column(title, overflow="fold")
+    for item in items:
+        table.add_row(*(Text(_cell(item, column)[0]) for column in columns.values()))
+    return table
+
+
+def _width(table: Table, console: Console) -> int:
+    """The columns of a terminal that shows the table without breaking a word."""
+    return console.measure(table, options=console.options.update(width=_WIDEST)).maximum
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=False)

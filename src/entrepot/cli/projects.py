@@ -129,7 +129,7 @@ def delete_project(project: str, organisation: str | None, *, yes: bool) -> None
     say(f"deleted project {named}", command("project", "list", "--org", slug))
 
 
-@project.command("link")
+@project.command("link", short_help="Let the tokens of a project use a repository.")
 @click.argument("project")
 @click.argument("path")
 @organisation_option
@@ -158,7 +158,7 @@ def unlink(project: str, path: str, organisation: str | None) -> None:
     )
 
 
-@project.command("links")
+@project.command("links", short_help="List the repositories that a project is linked to.")
 @click.argument("project")
 @organisation_option
 @at_most

@@ -43,6 +43,7 @@ _ONE: Columns = {
     "protected tags": words("protected_tags"),
     "created": when("created_at"),
 }
+_WHO_PULLS = "Whether everybody may pull, without a token."
 _immutable = click.option(
     "--immutable", multiple=True, metavar="PATTERN", help="Tags that neither move nor go: 'v*'."
 )
@@ -78,7 +79,7 @@ def list_repositories(
 
 @repository.command("create")
 @click.argument("path")
-@click.option("--public/--private", "is_public", default=False)
+@click.option("--public/--private", "is_public", default=False, help=_WHO_PULLS)
 @_immutable
 @_protect
 @as_json
@@ -115,10 +116,15 @@ def show_repository(path: str, *, as_json: bool) -> None:
     show_one(open_session().repository(path), _ONE, as_json=as_json)
 
 
-@repository.command("set")
+@repository.command("set", short_help="Change a repository; what is not named stays.")
 @click.argument("path")
-@click.option("--public/--private", "is_public", default=None)
-@click.option("--read-only/--writable", "is_read_only", default=None)
+@click.option("--public/--private", "is_public", default=None, help=_WHO_PULLS)
+@click.option(
+    "--read-only/--writable",
+    "is_read_only",
+    default=None,
+    help="Whether nothing in it changes; pulls go on.",
+)
 @_immutable
 @_protect
 @click.option("--no-immutable", is_flag=True, help="Every tag may move.")

@@ -10,13 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from entrepot.app import key_ring, own_key_file
-from entrepot.config import Settings, load
-from entrepot.db.connect import connect
-from entrepot.db.migrate import check
+from entrepot.cli.data_folder import config_option, opened, settings_of_existing
+from entrepot.config import Settings
 from entrepot.identity.key_file import add_key, age, alone_with, make_key_file, write_keys
 from entrepot.identity.keys import KeyRing, SecretKey
 from entrepot.model.clock import MINUTE, SystemClock
-from entrepot.model.errors import StartRefused
 from entrepot.services import rotation
 from entrepot.services.rotation import Finished, Rotation
 
@@ -24,33 +22,24 @@ from entrepot.services.rotation import Finished, Rotation
 _SETTLED = 2 * MINUTE
 
 
-@click.command("rotate-key")
+@click.command("rotate-key", short_help="Replace the secret key.")
 @click.option("--forget-old", is_flag=True, help="Remove the old keys, once nothing needs them.")
 @click.option("--lost", is_flag=True, help="The registry's key is gone for good: take this one.")
-@click.option("--config", type=Path, help="Settings file (TOML).")
+@config_option
 def rotate_key(config: Path | None, *, forget_old: bool, lost: bool) -> None:
     """Replace the secret key, and seal every stored secret with the new one.
 
     Servers go on meanwhile and take the new key by themselves. Old keys are kept, so that what they
     signed stays good. A run that was interrupted is finished by the next one.
     """
-    settings = load(config)
-    file = settings.database.sqlite_file
-    if file is not None and not file.exists():
-        raise StartRefused(
-            f"there is no registry in {settings.data}; start one with `entrepot serve`, "
-            "or say where it is with ENTREPOT_DATA"
-        )
+    settings = settings_of_existing(config)
     path = own_key_file(settings)
     with alone_with(path) if path else nullcontext():
         asyncio.run(_run(settings, path, forget_old=forget_old, lost=lost))
 
 
 async def _run(settings: Settings, path: Path | None, *, forget_old: bool, lost: bool) -> None:
-    await check(settings.database.url)
-    database = connect(settings.database.url, pool_size=1)
-    await database.open()
-    try:
+    async with opened(settings) as database:
         if lost and path:
             make_key_file(path)
         ring = key_ring(settings, SystemClock())
@@ -61,8 +50,6 @@ async def _run(settings: Settings, path: Path | None, *, forget_old: bool, lost:
             await _forget_old(work, ring, path)
         else:
             await _rotate(work, ring, path, is_enough=lost)
-    finally:
-        await database.close()
 
 
 async def _rotate(work: Rotation, ring: KeyRing, path: Path | None, *, is_enough: bool) -> None:

@@ -18,7 +18,10 @@ def read_scopes(scopes: tuple[str, ...]) -> tuple[tuple[str, ...] | None, frozen
     for scope in scopes:
         match = _SCOPE.fullmatch(scope)
         if match is None:
-            raise click.BadParameter(f"{scope} is not PATTERN or PATTERN:ACTIONS")
+            raise click.BadParameter(
+                f"{scope} is not PATTERN or PATTERN:ACTIONS; a pattern has small letters, digits"
+                " and . _ / - *"
+            )
         patterns.append(match["pattern"])
         named = frozenset(match["actions"].split(",")) if match["actions"] else None
         if named is not None and not named <= set(SCOPE_WORDS):

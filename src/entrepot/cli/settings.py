@@ -20,8 +20,13 @@ def show_settings(*, as_json: bool) -> None:
     show_one(found, {"read-only": yes_no("is_read_only")}, as_json=as_json)
 
 
-@settings.command("set")
-@click.option("--read-only/--writable", "is_read_only", default=None)
+@settings.command("set", short_help="Let the whole server only be read, or be written again.")
+@click.option(
+    "--read-only/--writable",
+    "is_read_only",
+    default=None,
+    help="Whether pushes and deletions are refused.",
+)
 @as_json
 def set_settings(*, is_read_only: bool | None, as_json: bool) -> None:
     """Let the whole server only be read, or be written again; holds within 5 seconds."""

@@ -53,7 +53,7 @@ def token() -> None:
     """Tokens: what programs and people prove themselves with."""
 
 
-@token.command("list")
+@token.command("list", short_help="List your own tokens, or an organisation's.")
 @click.option("--org", "organisation", help="Those of an organisation, not your own.")
 @at_most
 @as_json

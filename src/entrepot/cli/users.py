@@ -68,7 +68,12 @@ def show_user(name: str, *, as_json: bool) -> None:
 
 @user.command("set")
 @click.argument("name")
-@click.option("--administrator/--no-administrator", "is_administrator", default=None)
+@click.option(
+    "--administrator/--no-administrator",
+    "is_administrator",
+    default=None,
+    help="Of the whole server.",
+)
 @click.option(
     "--disable/--enable", "is_disabled", default=None, help="Whether their tokens stop working."
 )

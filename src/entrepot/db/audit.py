@@ -35,7 +35,7 @@ async def add(tx: Transaction, event: AuditEvent) -> None:
     )
 
 
-async def page(  # one value per filter
+async def page(
     tx: Transaction,
     organisation_id: int | None,
     *,

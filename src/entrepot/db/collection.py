@@ -51,7 +51,7 @@ async def bury(tx: Transaction, *, storage_key: str, digest: str, size: int, due
     )
 
 
-async def gained(  # one value per column
+async def gained(
     tx: Transaction,
     *,
     organisation_id: int,
@@ -165,7 +165,7 @@ async def lost_all(
     )
 
 
-async def _delta_all(  # both lines of a repository that comes or goes
+async def _delta_all(
     tx: Transaction,
     organisation_id: int,
     repository_id: int,
@@ -183,7 +183,7 @@ async def _delta_all(  # both lines of a repository that comes or goes
             await _delta(tx, id_, organisation_id, owner, sign * int(found[0]), now)
 
 
-async def _delta(  # one value per column
+async def _delta(
     tx: Transaction,
     id: int,  # noqa: A002  # the column's name
     organisation_id: int,

@@ -9,8 +9,8 @@ from entrepot.db.database import Transaction
 class KeptAnswer:
     """The answer under a key, behind the hash of its request, in `sealed`.
 
-    Status 0 while the first request is still at work. (The column request_hash is of no use: a
-    request may hold a password, and a plain hash of it could be guessed at.)
+    The hash is sealed as well: a request may hold a password, and a plain hash of it could be
+    guessed at. Status 0 while the first request is still at work.
     """
 
     status: int
@@ -48,8 +48,8 @@ async def reserve(
     """
     rows = await tx.execute(
         """
-        INSERT INTO idempotency_keys (token_id, key, request_hash, status, sealed, created_at)
-        VALUES (:token_id, :key, '', 0, :sealed, :now)
+        INSERT INTO idempotency_keys (token_id, key, status, sealed, created_at)
+        VALUES (:token_id, :key, 0, :sealed, :now)
         ON CONFLICT (token_id, key) DO UPDATE
            SET sealed = excluded.sealed,
                created_at = excluded.created_at

@@ -38,7 +38,7 @@ async def find(tx: Transaction, repository_id: int, reference: Reference) -> Sto
     return _stored(row) if row else None
 
 
-async def put(  # one value per column
+async def put(
     tx: Transaction,
     repository_id: int,
     *,

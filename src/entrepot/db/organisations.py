@@ -130,7 +130,7 @@ async def page_of_ids(
     return [_organisation(row) for row in rows]
 
 
-async def add(  # one value per column
+async def add(
     tx: Transaction,
     *,
     id: int,  # noqa: A002  # the column's name

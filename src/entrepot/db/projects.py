@@ -101,36 +101,20 @@ async def add(
     )
 
 
-async def rename(tx: Transaction, project: Project, name: str) -> bool:
-    """Give a project another name; False when another change came first."""
+async def update(tx: Transaction, changed: Project) -> bool:
+    """Store name and organisation, as the next version; False when another change came first."""
     rows = await tx.execute(
         """
         UPDATE projects
-           SET name = :name, version = version + 1
+           SET name = :name, organisation_id = :organisation_id, version = version + 1
          WHERE id = :id
            AND version = :version
            AND deleted_at IS NULL
         """,
-        id=project.id,
-        name=name,
-        version=project.version,
-    )
-    return rows > 0
-
-
-async def transfer(tx: Transaction, project: Project, organisation_id: int) -> bool:
-    """Give a project to another organisation; False when another change came first."""
-    rows = await tx.execute(
-        """
-        UPDATE projects
-           SET organisation_id = :organisation_id, version = version + 1
-         WHERE id = :id
-           AND version = :version
-           AND deleted_at IS NULL
-        """,
-        id=project.id,
-        organisation_id=organisation_id,
-        version=project.version,
+        id=changed.id,
+        name=changed.name,
+        organisation_id=changed.organisation_id,
+        version=changed.version,
     )
     return rows > 0
 

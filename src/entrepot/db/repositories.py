@@ -65,7 +65,7 @@ async def get(tx: Transaction, repository_id: int) -> RepositoryFacts | None:
     return _facts(row) if row else None
 
 
-async def find_all(  # one value per filter
+async def find_all(
     tx: Transaction,
     organisation_id: int,
     *,

@@ -13,7 +13,7 @@ _SELECT = """
 _CANDIDATES = 1_000
 
 
-async def move(  # one value per column
+async def move(
     tx: Transaction, repository_id: int, name: str, digest: str, *, token_id: int, now: int
 ) -> str | None:
     """Point the tag at `digest`; the digest that it leaves behind, if another.

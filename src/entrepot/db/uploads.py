@@ -7,7 +7,7 @@ _COLUMNS = """id, repository_id, algorithm, storage_key, size, digest, boot_id, 
                committed_at"""
 
 
-async def add(  # one value per column
+async def add(
     tx: Transaction,
     *,
     id: str,  # noqa: A002  # the column's name
@@ -75,7 +75,7 @@ async def get(tx: Transaction, upload_id: str) -> UploadSession | None:
     return _session(row) if row else None
 
 
-async def advance(  # one value per column
+async def advance(
     tx: Transaction,
     upload_id: str,
     *,

@@ -109,10 +109,11 @@ class Projects:
         async def work(tx: Transaction) -> Project:
             found = await self._enter(tx, actor, Action.MANAGE_PROJECT, public_id)
             require_version(found.version, version)
-            if not await projects.rename(tx, found, name):
+            renamed = replace(found, name=name)
+            if not await projects.update(tx, renamed):
                 raise Stale(STALE)
             await self._record(tx, actor, "project.renamed", found, {"to": name})
-            return replace(found, name=name, version=found.version + 1)
+            return replace(renamed, version=found.version + 1)
 
         return await self._database.write(work)
 
@@ -164,7 +165,13 @@ class Projects:
                 require_writable(place)
             await _require_no_repository(tx, target, public_id, field="organisation")
             await _require_room(tx, target)
-            if not await projects.transfer(tx, found, target.id):
+            there = replace(
+                found,
+                organisation_id=target.id,
+                organisation_public_id=target.public_id,
+                organisation_slug=target.slug,
+            )
+            if not await projects.update(tx, there):
                 raise Stale(STALE)
             now = self._clock.now()
             await tokens.revoke_of_project(tx, found.id, now)
@@ -172,16 +179,9 @@ class Projects:
             if isinstance(builds, Repository):
                 await self._move(tx, builds, target.id, now, ids)
             moved: dict[str, object] = {"from": found.organisation_slug, "to": target.slug}
-            there = replace(
-                found,
-                organisation_id=target.id,
-                organisation_public_id=target.public_id,
-                organisation_slug=target.slug,
-                version=found.version + 1,
-            )
             for project in (found, there):  # a line in the log of each organisation
                 await self._record(tx, actor, "project.transferred", project, moved)
-            return there
+            return replace(there, version=found.version + 1)
 
         return await self._database.write(work)
 

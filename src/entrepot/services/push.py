@@ -37,7 +37,7 @@ class PushedManifest:
 class Push:
     """Writes manifests. `grace` is how long content without a root is protected, in µs."""
 
-    def __init__(  # what it works with
+    def __init__(
         self,
         database: Database,
         store: DiskStore,
@@ -56,7 +56,7 @@ class Push:
         self._grace = grace
         self._index_depth = index_depth
 
-    async def manifest(  # a manifest and its names
+    async def manifest(
         self,
         actor: Actor,
         address: Address,
@@ -86,7 +86,7 @@ class Push:
         )
         return PushedManifest(actual, facts.subject)
 
-    async def _store_manifest(  # one transaction
+    async def _store_manifest(
         self,
         tx: Transaction,
         actor: Actor,
@@ -101,6 +101,49 @@ class Push:
         where = await self._access.admit(tx, actor, Action.PUSH, address)
         repository = await self._addresses.ensure(tx, actor, address, where, now)
         await self._require_begun(tx, actor, repository, opened_before, now)
+        await self._put(tx, repository, digest, facts, body, now)
+        names = sorted({tag.text for tag in tag_names})
+        rootless = await _move_tags(tx, actor, repository, digest, names, now)
+        if not names:
+            rootless.add(digest)
+        for orphan in sorted(rootless):
+            await collection.review(tx, "manifest", repository.id, orphan, due_at=now + self._grace)
+        pushed = Change(
+            "manifest.pushed",
+            "repository",
+            to_text(repository.id),
+            repository.path,
+            repository.organisation_id,
+            {"digest": digest, "tags": names},
+        )
+        await record(tx, actor, pushed, now=now)
+
+    @staticmethod
+    async def _require_begun(
+        tx: Transaction, actor: Actor, repository: Repository, opened_before: int, now: int
+    ) -> None:
+        """A right that has expired pushes the manifest of an upload it opened, nothing else."""
+        if opened_before > now:
+            return
+        if not await uploads.has_any_since(
+            tx,
+            repository_id=repository.id,
+            token_id=actor.token_id,
+            opened_before=opened_before,
+        ):
+            message = "this token has expired; get a new one"
+            raise Unauthenticated(message, error="invalid_token")
+
+    async def _put(
+        self,
+        tx: Transaction,
+        repository: Repository,
+        digest: str,
+        facts: ManifestFacts,
+        body: bytes,
+        now: int,
+    ) -> None:
+        """Store the manifest with what it refers to, protected, and account for it if it is new."""
         protected_until = now + self._grace
         found_blobs, found_children, depth = await self._hold(
             tx, repository, facts, protected_until
@@ -134,41 +177,6 @@ class Push:
                 now=now,
                 ids=(new_id(), new_id()),
             )
-        left_behind = {digest} if not tag_names else set[str]()
-        for name in sorted({tag.text for tag in tag_names}):
-            before = await tags.move(
-                tx, repository.id, name, digest, token_id=actor.token_id, now=now
-            )
-            if before is not None:
-                _require_movable(repository, name)
-                left_behind.add(before)
-        for orphan in sorted(left_behind):
-            await collection.review(tx, "manifest", repository.id, orphan, due_at=protected_until)
-        pushed = Change(
-            "manifest.pushed",
-            "repository",
-            to_text(repository.id),
-            repository.path,
-            repository.organisation_id,
-            {"digest": digest, "tags": sorted({tag.text for tag in tag_names})},
-        )
-        await record(tx, actor, pushed, now=now)
-
-    @staticmethod
-    async def _require_begun(
-        tx: Transaction, actor: Actor, repository: Repository, opened_before: int, now: int
-    ) -> None:
-        """A right that has expired pushes the manifest of an upload it opened, nothing else."""
-        if opened_before > now:
-            return
-        if not await uploads.has_any_since(
-            tx,
-            repository_id=repository.id,
-            token_id=actor.token_id,
-            opened_before=opened_before,
-        ):
-            message = "this token has expired; get a new one"
-            raise Unauthenticated(message, error="invalid_token")
 
     async def _hold(
         self, tx: Transaction, repository: Repository, facts: ManifestFacts, until: int
@@ -206,6 +214,24 @@ class Push:
             message = f"indexes nest at most {self._index_depth} deep"
             raise ManifestInvalid(message, depth=depth)
         return held_blobs, held_children, depth
+
+
+async def _move_tags(
+    tx: Transaction,
+    actor: Actor,
+    repository: Repository,
+    digest: str,
+    names: list[str],
+    now: int,
+) -> set[str]:
+    """Point the tags at a manifest; the ones that they pointed at. Raises Denied."""
+    left_behind: set[str] = set()
+    for name in names:
+        before = await tags.move(tx, repository.id, name, digest, token_id=actor.token_id, now=now)
+        if before is not None:
+            _require_movable(repository, name)
+            left_behind.add(before)
+    return left_behind
 
 
 def _require_movable(repository: Repository, name: str) -> None:

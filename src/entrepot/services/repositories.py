@@ -80,7 +80,7 @@ class Repositories:
             actor, entered, path=wanted.path, part=wanted.part, after=after, limit=limit
         )
 
-    async def visible(  # one value per filter
+    async def visible(
         self,
         actor: Actor,
         organisation: Organisation,

@@ -30,7 +30,7 @@ class BearerToken:
 class TokenService:
     """Issues bearer tokens of `lifetime` seconds."""
 
-    def __init__(  # what it works with
+    def __init__(
         self,
         database: Database,
         clock: Clock,

@@ -92,7 +92,6 @@ CREATE INDEX audit_events_by_time ON audit_events (at);
 CREATE TABLE idempotency_keys (
     token_id BIGINT NOT NULL,
     key {text} NOT NULL,
-    request_hash {text} NOT NULL,
     status BIGINT NOT NULL,
     sealed TEXT NOT NULL,
     created_at BIGINT NOT NULL,

@@ -1,4 +1,4 @@
-"""Limited tokens, switches and old names, where they once let through more than they say."""
+"""Limited tokens, switches and old names let through no more than they say."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Management where it failed: writes that run twice, and names that come back."""
+"""Management: writes that run twice, and names that come back."""
 
 import pytest
 
