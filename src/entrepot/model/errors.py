@@ -159,7 +159,7 @@ class UpstreamSlow(UpstreamDown):
 
 
 class UpstreamBroken(UpstreamError):
-    """The upstream sent what it must not: wrong bytes, another type, a redirect that goes astray."""
+    """The upstream sent what it must not: wrong bytes, another type, a redirect astray."""
 
 
 class UpstreamUnsafe(UpstreamError):
