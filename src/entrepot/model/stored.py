@@ -5,13 +5,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class StoredManifest:
-    """A manifest as it was pushed, byte for byte."""
+    """A manifest as it was pushed, byte for byte.
+
+    `warning` says why it may be out of date: its upstream does not answer.
+    """
 
     digest: str
     media_type: str
     protected_until: int
     size: int
     body: bytes
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,24 @@ class Referrer:
     size: int
     artifact_type: str | None
     annotations: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TagPage:
+    """Names of tags in byte order, whether more follow, and why they may be out of date."""
+
+    names: list[str]
+    has_more: bool
+    warning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferrerPage:
+    """Referrers by digest, whether more may follow, and why they may be out of date."""
+
+    found: list[Referrer]
+    has_more: bool
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
