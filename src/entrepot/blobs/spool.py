@@ -1,0 +1,327 @@
+"""Blobs on their way in: one file per fetch and node, written by one process and read by many.
+
+The file itself tells every process of the node how the fetch stands: its size is what has come, a
+lock says that its writer lives, read-only means that the digest of all its bytes was seen to be
+right, and a file without a name that is not read-only was given up.
+"""
+
+import asyncio
+import errno
+import fcntl
+import os
+import re
+import secrets
+import struct
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from entrepot.blobs.faults import storage_faults, sync_faults
+from entrepot.model.digests import Digest, new_hash
+from entrepot.model.errors import StorageFailed
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+T = TypeVar("T")
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_THREADS = 16
+_GROWING, _SEALED = 0o600, 0o400
+_SYNC_EVERY = 64 * 1024 * 1024
+_READ_BYTES = 1024 * 1024
+_BLOCK = 512  # what st_blocks counts
+# struct flock of Linux on 64 bits: l_type, l_whence, l_start, l_len, l_pid
+_FLOCK = "hhqqi4x"
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolState:
+    """What the file tells. `is_gone`: without a name, and not because it was finished."""
+
+    size: int
+    is_sealed: bool
+    is_gone: bool
+
+
+class SpoolFolder:
+    """The spools of this node."""
+
+    def __init__(self, folder: Path, *, check_space: Callable[[], None]) -> None:
+        self._folder = folder
+        self._check_space = check_space
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="spools")
+
+    def prepare(self) -> None:
+        """Make the folder. Raises StorageFull, StorageFailed."""
+        with storage_faults("make the spool folder"):
+            self._folder.mkdir(parents=True, exist_ok=True)
+
+    def close(self) -> None:
+        """Wait for the threads."""
+        self._executor.shutdown()
+
+    def new_id(self) -> str:
+        """A name that no spool had; the object that it becomes has it as its key."""
+        return secrets.token_hex(16)
+
+    def write(self, id: str, digest: Digest) -> "Spool | None":  # noqa: A002  # what it is
+        """Be the spool's one writer, making it if need be; None while another process is.
+
+        A spool that its writer left behind has to be read before it can go on: `Spool.catch_up`.
+        """
+        path = self._path(id)
+        with storage_faults("open a spool"):
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _GROWING)
+            if not _lock(fd, path):
+                os.close(fd)
+                return None
+        return Spool(self._executor, fd, path, digest, self._check_space)
+
+    def look(self, id: str) -> "SpoolView | None":  # noqa: A002
+        """Read a spool that another process writes; None where there is none."""
+        try:
+            with storage_faults("open a spool"):
+                fd = os.open(self._path(id), os.O_RDONLY | os.O_CLOEXEC)
+        except StorageFailed as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+        return SpoolView(fd, self._executor)
+
+    def names(self) -> list[str]:
+        """The spools there are."""
+        with suppress(FileNotFoundError), os.scandir(self._folder) as entries:
+            return [entry.name for entry in entries if _ID.fullmatch(entry.name)]
+        return []
+
+    def used_bytes(self) -> int:
+        """How much the spools take."""
+        used = 0
+        with suppress(FileNotFoundError), os.scandir(self._folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    used += entry.stat().st_blocks * _BLOCK
+        return used
+
+    def is_left(self, id: str) -> bool:  # noqa: A002
+        """Whether there is such a spool and nobody writes it."""
+        path = self._path(id)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            return _lock(fd, path)
+        finally:
+            os.close(fd)
+
+    def _path(self, id: str) -> Path:  # noqa: A002
+        if _ID.fullmatch(id) is None:
+            message = "not the name of a spool"
+            raise ValueError(message)
+        return self._folder / id
+
+
+class SpoolView:
+    """A spool's bytes, and what the file tells."""
+
+    def __init__(self, fd: int, executor: ThreadPoolExecutor) -> None:
+        self.fd = fd
+        self._executor = executor
+
+    def state(self) -> SpoolState:
+        """How it stands: one system call."""
+        status = os.fstat(self.fd)
+        is_sealed = not status.st_mode & 0o200
+        return SpoolState(status.st_size, is_sealed, status.st_nlink == 0 and not is_sealed)
+
+    def mark_read(self) -> None:
+        """Let the writer see that somebody outside of its process reads this."""
+        lock = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+        with suppress(OSError):
+            fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, lock)
+
+    async def read(self, start: int, most: int) -> bytes:
+        """Up to `most` bytes from `start` on; in a thread where they are not in memory.
+
+        Raises StorageFailed.
+        """
+        buffer = bytearray(most)
+        try:
+            count = os.preadv(self.fd, [buffer], start, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno not in {errno.EAGAIN, errno.EOPNOTSUPP}:
+                message = "the registry's disk failed; its operator has been told"
+                raise StorageFailed(message, errno=error.errno) from error
+            count = 0
+        if count:
+            del buffer[count:]
+            return bytes(buffer)
+        return await _run(self._executor, self._read, start, most)
+
+    def _read(self, start: int, most: int) -> bytes:
+        with storage_faults("read a spool"):
+            return os.pread(self.fd, most, start)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class Spool:
+    """A spool, locked for as long as this is open, with the running hash of all its bytes."""
+
+    def __init__(
+        self,
+        executor: ThreadPoolExecutor,
+        fd: int,
+        path: Path,
+        digest: Digest,
+        check_space: Callable[[], None],
+    ) -> None:
+        self._executor = executor
+        self._fd = fd
+        self.path = path
+        self._digest = digest
+        self._check_space = check_space
+        self._hash: _Hash = new_hash(digest.algorithm)
+        self._synced = 0
+        self._syncing: asyncio.Future[None] | None = None
+        self.size = 0
+
+    def view(self) -> SpoolView:
+        """The same file for reading; lives on when the spool was closed."""
+        return SpoolView(os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY), self._executor)
+
+    def has_readers(self) -> bool:
+        """Whether another process reads it."""
+        wanted = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        try:
+            found = fcntl.fcntl(self._fd, fcntl.F_OFD_GETLK, wanted)
+        except OSError:
+            return True
+        return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
+
+    async def catch_up(self) -> None:
+        """Read what a writer before us left, and go on behind it. Raises StorageFailed."""
+        with storage_faults("read a spool"):
+            os.fchmod(self._fd, _GROWING)  # what a dead process has seen counts for nothing
+            end = os.fstat(self._fd).st_size
+        for piece in self._pieces(end):
+            await _run(self._executor, self._hash_piece, *piece)
+
+    def _pieces(self, end: int) -> Iterator[tuple[int, int]]:
+        for start in range(0, end, _READ_BYTES):
+            yield start, min(_READ_BYTES, end - start)
+
+    def _hash_piece(self, start: int, length: int) -> None:
+        with storage_faults("read a spool"):
+            piece = os.pread(self._fd, length, start)
+        self._hash.update(piece)
+        self.size = start + len(piece)
+
+    def append(self, batch: list[bytes]) -> "asyncio.Future[None]":
+        """Begin to write `batch` in a thread; one at a time. Raises StorageFull, StorageFailed."""
+        return asyncio.get_running_loop().run_in_executor(self._executor, self._append, batch)
+
+    def _append(self, batch: list[bytes]) -> None:
+        with storage_faults("write a spool"):
+            self._check_space()
+            position = self.size
+            written = os.pwritev(self._fd, batch, position)
+            total = sum(map(len, batch))
+            while written < total:
+                rest = memoryview(b"".join(batch))[written:]
+                written += os.pwrite(self._fd, rest, position + written)
+        for piece in batch:
+            self._hash.update(piece)
+        self.size = position + total
+
+    async def sync_ahead(self) -> None:
+        """Start a sync when enough was written since the last and none is running.
+
+        One sync of 1 GiB at the end would cost a quarter of the rate. Raises StorageFailed.
+        """
+        if self._syncing is not None and self._syncing.done():
+            await self._syncing
+            self._syncing = None
+        if self._syncing is None and self.size - self._synced >= _SYNC_EVERY:
+            self._synced = self.size
+            self._syncing = asyncio.get_running_loop().run_in_executor(self._executor, self._sync)
+
+    def _sync(self) -> None:
+        with sync_faults("sync a spool"):
+            os.fdatasync(self._fd)
+
+    def is_right(self) -> bool:
+        """Whether the bytes so far are those that the digest names."""
+        return self._hash.hexdigest() == self._digest.hex
+
+    def seal(self) -> None:
+        """Tell every process of this node that the digest is right."""
+        with storage_faults("seal a spool"):
+            os.fchmod(self._fd, _SEALED)
+
+    async def durable(self) -> None:
+        """Have all bytes on the disk. Raises StorageFailed."""
+        if self._syncing is not None:
+            await asyncio.shield(self._syncing)  # the kernel tells of a failure once
+            self._syncing = None
+        await _run(self._executor, self._sync)
+
+    def rename(self, id: str) -> None:  # noqa: A002
+        """Give it the name of a new leader's fetch. Raises StorageFailed."""
+        with storage_faults("rename a spool"):
+            path = self.path.with_name(id)
+            self.path.rename(path)
+            self.path = path
+
+    def discard(self) -> None:
+        """Give it up: whoever reads it sees that."""
+        with storage_faults("remove a spool"):
+            self.path.unlink(missing_ok=True)
+
+    async def close(self) -> None:
+        """Let go of the file once nothing writes to it any more."""
+        syncing, self._syncing = self._syncing, None
+        if syncing is not None:
+            await _settle(syncing)
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _lock(fd: int, path: Path) -> bool:
+    """Lock the file; whether nobody else has it, and the name still leads to it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
+
+async def _run(executor: ThreadPoolExecutor, work: Callable[..., T], *values: object) -> T:
+    """Run in a thread; a cancelled caller waits until the thread has let go of the file."""
+    running = asyncio.get_running_loop().run_in_executor(executor, work, *values)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await _settle(running)
+        raise
+
+
+async def _settle(running: "asyncio.Future[T]") -> None:
+    """Wait for a thread's end, however it ends and however often we are cancelled."""
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError:
+            continue
+    if not running.cancelled():
+        running.exception()

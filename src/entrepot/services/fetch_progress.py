@@ -1,0 +1,152 @@
+"""How far a blob has come, as this process sees it, for all who read it here."""
+
+import asyncio
+from collections import deque
+
+from entrepot.blobs.spool import SpoolView
+from entrepot.model.errors import EntrepotError, UpstreamDown
+
+
+class Progress:
+    """A blob that arrives in a spool, whoever writes that.
+
+    `size` is what the upstream announced, None while nobody knows. Bytes may be given out up to
+    `open_to`: the last one only once the digest of all was seen to be right.
+    """
+
+    def __init__(self) -> None:
+        self.size: int | None = None
+        self.written = 0
+        self.is_right = False
+        self.failure: EntrepotError | None = None
+        self.readers = 0
+        self._announced = asyncio.Event()
+        self._view: SpoolView | None = None
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._is_over = False
+
+    @property
+    def is_announced(self) -> bool:
+        """Whether the upstream has answered, or it is known that it will not."""
+        return self._announced.is_set()
+
+    @property
+    def open_to(self) -> int:
+        """The end of what may be given out."""
+        if self.is_right:
+            return self.written
+        end = self.written if self.size is None else min(self.written, self.size)
+        return end - 1 if self.size is None or end == self.size else end
+
+    def announce(self, size: int | None) -> None:
+        """The upstream has answered: its blob has `size` bytes, if it says so."""
+        self.size = size
+        self._announced.set()
+
+    def read_from(self, view: SpoolView) -> None:
+        """Where the bytes are; what was given out before is the same there."""
+        old, self._view = self._view, view
+        if old is not None:
+            old.close()
+
+    def reach(self, written: int, *, is_right: bool = False) -> None:
+        """So many bytes are there; with `is_right` these are all, and they are what was asked."""
+        self.written = written
+        if is_right:
+            self.is_right = True
+            self.announce(written)
+        self._wake()
+
+    def fail(self, failure: EntrepotError) -> None:
+        """No more bytes will come."""
+        if not self.is_right and self.failure is None:
+            self.failure = failure
+            self._announced.set()
+            self._wake()
+
+    def end(self) -> None:
+        """The fetch is over; what was read so far can be read until its last reader goes."""
+        self.fail(UpstreamDown("the fetch of this blob was stopped; try again"))
+        self._is_over = True
+        self._close_if_unused()
+
+    async def announced(self) -> None:
+        """Wait until the size is known as well as it will be. Raises what made the fetch fail."""
+        await self._announced.wait()
+        if self.failure is not None and self.written == 0:
+            raise again(self.failure)
+
+    async def beyond(self, start: int) -> None:
+        """Wait until there are bytes from `start` on, or there never will be.
+
+        Raises what made the fetch fail.
+        """
+        while self.open_to <= start and not self.is_right:
+            if self.failure is not None:
+                raise again(self.failure)
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
+
+    async def read(self, start: int, most: int) -> bytes:
+        """Bytes from `start` on that are there. Raises StorageFailed."""
+        if self._view is None:
+            return b""
+        return await self._view.read(start, min(most, self.open_to - start))
+
+    def join(self) -> None:
+        """One more reader."""
+        self.readers += 1
+
+    def leave(self) -> None:
+        """One less."""
+        self.readers -= 1
+        self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._is_over and self.readers == 0 and self._view is not None:
+            self._view.close()
+            self._view = None
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, deque()
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class Reader:
+    """One reader's way through a blob that arrives (`blobs.answers.Arriving`)."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._is_closed = False
+        progress.join()
+
+    @property
+    def size(self) -> int | None:
+        """How long the blob will be, if anybody said so."""
+        return self._progress.size
+
+    async def piece(self, start: int, most: int) -> bytes:
+        """1 to `most` bytes from `start` on, once they are there; nothing at the end.
+
+        Raises what made the fetch fail: the answer must break off then.
+        """
+        await self._progress.beyond(start)
+        if start >= self._progress.open_to:
+            return b""
+        return await self._progress.read(start, most)
+
+    def close(self) -> None:
+        """The reader wants no more."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._progress.leave()
+
+
+def again(error: EntrepotError) -> EntrepotError:
+    """An error for one more of its hearers: each raises an object of its own."""
+    copy = type(error)(error.message, **error.values)
+    copy.__cause__ = error
+    return copy
