@@ -111,6 +111,7 @@ READS = "pull catalog browse see-organisation"
 MEMBERS_ADD = "push create-repository create-project delete-tag create-pull-token"
 ADMINS_ADD = (
     "delete manage-repository manage-project manage-tokens manage-members manage-organisation audit"
+    " manage-upstreams"
 )
 OWNERS_ADD = "manage-owners own-organisation"
 OF_ROLES = {

@@ -68,6 +68,27 @@ async def move(
     return before if before != digest else None
 
 
+async def is_mirrored(tx: Transaction, repository_id: int, name: str) -> bool:
+    """Whether the upstream is known to have this tag, and nobody has pushed it here."""
+    row = await tx.fetch_one(
+        """
+        SELECT COALESCE((SELECT 1 - t.is_pushed
+                           FROM tags AS t
+                          WHERE t.repository_id = :repository_id
+                            AND t.name = :name),
+                        (SELECT 1
+                           FROM lookups AS l
+                          WHERE l.repository_id = :repository_id
+                            AND l.reference = :name
+                            AND (l.digest IS NOT NULL
+                              OR (l.checked_at IS NULL AND l.listed_at IS NOT NULL))))
+        """,
+        repository_id=repository_id,
+        name=name,
+    )
+    return row is not None and bool(row[0])
+
+
 async def delete(tx: Transaction, repository_id: int, name: str, *, now: int) -> str | None:
     """Remove the tag, not what it pointed at; the digest it pointed at."""
     row = await tx.fetch_one(

@@ -126,7 +126,7 @@ class Place:
     """Where an address leads: a path in an organisation, where no repository may be yet.
 
     `creators` is the lowest role that may make one; `read_only` names what is, if anything:
-    organisation or registry.
+    organisation or registry. `source` is where one would come from, below a namespace mirror.
     """
 
     organisation_id: int
@@ -134,6 +134,7 @@ class Place:
     project_id: int | None = None
     creators: Role = Role.MEMBER
     read_only: str | None = None
+    source: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,7 @@ class BearerAuth:
 class EcrAuth:
     """AWS: static keys, or the node's own role where both keys are empty.
 
-    With `role_arn` that identity assumes the role first; `external_id` is ours, one per upstream,
-    so that nobody can have us assume a role that was opened for another tenant.
+    With `role_arn` that identity assumes the role first, with an `external_id` of ours.
     """
 
     access_key_id: str = ""
@@ -79,6 +78,15 @@ AUTH_KINDS: dict[AuthKind, type[Auth]] = {
     AuthKind.GOOGLE: GoogleAuth,
     AuthKind.AZURE: AzureAuth,
 }
+
+
+def external_id_of(organisation_public_id: str) -> str:
+    """What an organisation's roles must ask for before we may assume them.
+
+    It is ours, not the caller's: so nobody can have us assume a role that was opened for another
+    organisation. It needs no secrecy, and is known before the upstream is made.
+    """
+    return f"entrepot-{organisation_public_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +178,13 @@ class Upstream:
 class UpstreamState:
     """How an upstream is doing, as all nodes have seen it.
 
-    `open_until`: nobody is asked before then (the breaker); `reason` says why. `limit_*`: what its
-    rate-limit headers said last. The rest are sums since the upstream was added.
+    `open_until`: nothing is asked before then (the breaker), `busy_until`: no manifest or list is,
+    for that is what upstreams count; `reason` says why. `limit_*`: what its rate-limit headers
+    said last. The rest are sums since the upstream was added.
     """
 
     open_until: int = 0
+    busy_until: int = 0
     reason: str = ""
     limit: int | None = None
     limit_remaining: int | None = None
@@ -213,7 +223,8 @@ class NamespaceMirror:
     """A prefix of an organisation's paths that mirrors a whole upstream.
 
     `prefix` is empty for all of the organisation's names that nothing was pushed to. Patterns match
-    the upstream's paths; `allow` empty allows all that `deny` does not name.
+    the upstream's paths; `allow` empty allows all that `deny` does not name. `preset` and `origin`
+    are the upstream's.
     """
 
     id: int
@@ -228,6 +239,8 @@ class NamespaceMirror:
     freshness: int
     created_at: int
     version: int
+    preset: str
+    origin: str
 
 
 @dataclass(frozen=True, slots=True)

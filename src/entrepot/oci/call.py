@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from entrepot.model.access import Action, Actor, Place, Repository
-from entrepot.model.errors import NameUnknown
+from entrepot.model.errors import NameUnknown, RequestInvalid
 from entrepot.model.manifests import ManifestLimits
 from entrepot.model.names import RepositoryName
 from entrepot.model.rights import scope_word
@@ -94,10 +94,26 @@ class Call:
         """Whether the caller has this right here as well."""
         if self.where is None:
             return False
+        source = self.where.source
+        if action is Action.PUSH and source is not None and not source.accepts_push:
+            return False
         granted = self.actor.granted
         return action in registry.access.allowed(self.actor.credential, self.where) and (
             granted is None or scope_word(action) in granted.get(self.name.text, ())
         )
+
+
+_NAMESPACE_LENGTH = 261  # of a host's name and a port
+
+
+def namespace_of(request: Request) -> str:
+    """The registry in whose name a mirror's client asks (containerd's `?ns=`), or nothing."""
+    if b"ns=" not in request.scope["query_string"]:
+        return ""
+    try:
+        return (request.field("ns") or "").lower()[:_NAMESPACE_LENGTH]
+    except RequestInvalid:
+        return ""  # whoever needs the query refuses it
 
 
 Handler = Callable[[Registry, Call], Awaitable[Answer]]

@@ -39,7 +39,11 @@ async def tags(registry: Registry, call: Call) -> Answer:
         names, has_more = await registry.pull.tags(call.repository, after=after, limit=limit)
     headers = [_JSON, *GUARDS]
     if has_more:
-        headers.append(link_next(f"/v2/{call.name}/tags/list", n=limit, last=names[-1]))
+        headers.append(
+            link_next(
+                f"/v2/{call.name}/tags/list", n=limit, last=names[-1], ns=call.target.ns or None
+            )
+        )
     return Answer(200, headers, _encode({"name": str(call.name), "tags": names}))
 
 
@@ -67,7 +71,8 @@ async def referrers(registry: Registry, call: Call) -> Answer:
     if has_more or len(listed) < len(found):
         path = f"/v2/{call.name}/referrers/{subject}"
         last = found[len(listed) - 1].digest
-        headers.append(link_next(path, artifactType=artifact_type, n=limit, last=last))
+        ns = call.target.ns or None
+        headers.append(link_next(path, artifactType=artifact_type, n=limit, last=last, ns=ns))
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}
     return Answer(200, headers, _encode(index))
 

@@ -20,12 +20,13 @@ from entrepot.model.errors import (
     Unsupported,
 )
 from entrepot.model.names import RepositoryName
-from entrepot.oci.call import Call, Handler, Registry
+from entrepot.oci.call import Call, Handler, Registry, namespace_of
 from entrepot.oci.content import API_VERSION
 from entrepot.oci.errors import answer_error, wire_of
 from entrepot.oci.routes import ROUTES
 from entrepot.services.access import NOBODY
 from entrepot.services.addresses import NO_REPOSITORY, Address
+from entrepot.services.namespaces import is_host
 from entrepot.services.recent import Recent
 from entrepot.telemetry import logs
 from entrepot.telemetry.metrics import Requests
@@ -132,10 +133,11 @@ class Surface:
         if endpoint.action is Action.PUBLIC:
             return await endpoint.handler(registry, Call(request, NOBODY, values, label))
         who = request.header(b"authorization") or request.is_forwarded()
-        key = (who, service, label, endpoint.action, values.get("name"))
+        ns = namespace_of(request)
+        key = (who, service, label, endpoint.action, values.get("name"), ns)
         admission = self._admitted.get(key)
         if admission is None:
-            admission = await self._admit(request, endpoint, values.get("name"), label)
+            admission = await self._admit(request, endpoint, values.get("name"), label, ns)
             if isinstance(admission.where, Repository) and _may_remember(who, admission.actor):
                 self._admitted.put(key, admission)
         actor = admission.actor
@@ -153,10 +155,18 @@ class Surface:
             admission.where,
             registry.access.opened_before(actor, is_finishing=endpoint.is_finishing),
         )
-        return await endpoint.handler(registry, call)
+        answer = await endpoint.handler(registry, call)
+        if ns and call.where is not None and call.where.source is not None:
+            answer.headers.append((b"oci-namespace", ns.encode()))
+        return answer
 
     async def _admit(
-        self, request: Request, endpoint: Endpoint[Handler], name: str | None, label: str | None
+        self,
+        request: Request,
+        endpoint: Endpoint[Handler],
+        name: str | None,
+        label: str | None,
+        ns: str,
     ) -> "_Admission":
         """Who asks, for what, and that they may.
 
@@ -169,7 +179,7 @@ class Surface:
         if name is None:
             registry.access.require_login(actor)
             return _Admission(actor, None, None)
-        address = Address(label, RepositoryName.parse(name))
+        address = Address(label, RepositoryName.parse(name), ns)
         where = await registry.addresses.where(address)
         if where is None:
             registry.access.refuse(actor, action, address)
@@ -214,7 +224,10 @@ class Surface:
         origin = hosts.origin(request)
         if endpoint is not None and endpoint.action is Action.PUBLIC:
             return (b"www-authenticate", f'Basic realm="{origin}"'.encode())
-        parts = [f'Bearer realm="{origin}/v2/token"', f'service="{hosts.service(request)}"']
+        # Clients keep the query of the realm, and so ask for a token in the same registry's name.
+        ns = namespace_of(request)
+        query = f"?ns={ns}" if is_host(ns) else ""
+        parts = [f'Bearer realm="{origin}/v2/token{query}"', f'service="{hosts.service(request)}"']
         if endpoint is not None and (scope := _scope(request, endpoint.action, values)):
             parts.append(f'scope="{scope}"')
         if isinstance(reason := error.values.get("error"), str):

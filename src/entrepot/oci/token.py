@@ -8,7 +8,7 @@ from entrepot.model.access import Actor
 from entrepot.model.clock import to_rfc3339
 from entrepot.model.errors import RequestInvalid, Unauthenticated
 from entrepot.model.scopes import parse_scopes
-from entrepot.oci.call import Call, Registry
+from entrepot.oci.call import Call, Registry, namespace_of
 from entrepot.services.token_service import BearerToken
 from entrepot.web.answers import Answer
 from entrepot.web.authenticate import nobody, password_of
@@ -56,6 +56,7 @@ async def _issue(
         parse_scopes(scopes),
         audience=registry.hosts.service(call.request),
         label=call.label,
+        ns=namespace_of(call.request),
     )
     return Answer(
         200,

@@ -174,6 +174,8 @@ class Access:
         self._require_covered(actor, action, address)
         if action in _CHANGES:
             require_writable(where)
+        if action is Action.PUSH:
+            _require_accepting(where, address)
 
     def refuse(self, actor: Actor, action: Action, address: Address) -> None:
         """Say no. Raises Unauthenticated, NameUnknown, Denied.
@@ -317,6 +319,25 @@ def require_writable(where: Place | Repository) -> None:
     """Raises Denied for what is read-only, or in something that is."""
     if where.read_only is not None:
         raise Denied(f"this {where.read_only} is read-only; pulls go on")
+
+
+def _require_accepting(where: Place | Repository, address: Address) -> None:
+    """Raises Denied for what an upstream fills, where people may not push beside it."""
+    source = where.source
+    if source is None or source.accepts_push:
+        return
+    path = f"{address.label}/{address.name}" if address.label else str(address.name)
+    if isinstance(where, Place):
+        message = (
+            "names here are filled from an upstream registry as they are pulled; push to another "
+            f"one, or make this one first: entrepot repository create {path}"
+        )
+    else:
+        message = (
+            f"this repository is filled from {source.path} of an upstream registry; push to "
+            f"another one, or allow it: entrepot repository set {path} --accept-push"
+        )
+    raise Denied(message, upstream_path=source.path)
 
 
 def _limited(credential: Credential, actions: frozenset[Action]) -> frozenset[Action]:

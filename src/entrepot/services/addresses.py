@@ -8,9 +8,12 @@
 The first match wins. Slugs and project ids are refused when the default organisation has a
 repository that begins with them (`services.tenancy`), so 2 and 3 never hide what 4 held before; and
 4 never takes over what was an organisation or project once.
+
+What a path then names may be below a namespace mirror (`services.namespaces`): a place where no
+repository is says where one would come from.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from entrepot.db import installation, organisations, projects, repositories
 from entrepot.db.database import Database, Transaction
@@ -19,6 +22,7 @@ from entrepot.model.errors import Conflict, NameUnknown
 from entrepot.model.ids import new_id, to_text
 from entrepot.model.names import RepositoryName, is_public_id
 from entrepot.model.tenancy import Change
+from entrepot.services import namespaces
 from entrepot.services.audit import record
 
 DEFAULT_ORGANISATION = "default_organisation"
@@ -26,10 +30,14 @@ DEFAULT_ORGANISATION = "default_organisation"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A repository as a request names it: by a label of the host, if any, and a path."""
+    """A repository as a request names it: by a label of the host, if any, and a path.
+
+    `ns` is the registry in whose name a mirror's client asks, in small letters; mostly empty.
+    """
 
     label: str | None
     name: RepositoryName
+    ns: str = ""
 
 
 class Addresses:
@@ -54,6 +62,13 @@ class Addresses:
 
     async def place(self, tx: Transaction, address: Address) -> Place:
         """Where an address leads now. Raises NameUnknown."""
+        place = await self._place(tx, address)
+        if address.ns and place.project_id is None:
+            return await namespaces.lead(tx, place, address.ns) or place
+        return place
+
+    async def _place(self, tx: Transaction, address: Address) -> Place:
+        """The same, by host and path alone."""
         name = address.name
         if address.label is not None:
             place = await self._start(tx, address.label, name.text)
@@ -74,12 +89,18 @@ class Addresses:
     async def find(self, tx: Transaction, address: Address) -> Repository | Place:
         """The repository there, or the place where one could be. Raises NameUnknown."""
         place = await self.place(tx, address)
-        return await repositories.find(tx, place) or place
+        where: Repository | Place | None = await repositories.find(tx, place)
+        if where is None:
+            is_mirrored = place.project_id is None  # a project's builds are its own
+            where = replace(place, source=await namespaces.find(tx, place) if is_mirrored else None)
+        if address.ns and not await namespaces.may_answer(tx, where, address.ns):
+            raise NameUnknown(NO_REPOSITORY, name=str(address.name), ns=address.ns)
+        return where
 
     async def ensure(
         self, tx: Transaction, actor: Actor, address: Address, where: Repository | Place, now: int
     ) -> Repository:
-        """The repository at `where`, made now by its first push. Raises Conflict.
+        """The repository at `where`, made now by its first push or pull. Raises Conflict.
 
         A new slug or project id and a new repository of the default organisation that begins with
         it must not both succeed: each first locks the same row, then looks again.
@@ -87,10 +108,13 @@ class Addresses:
         if isinstance(where, Repository):
             return where
         await installation.lock(tx, DEFAULT_ORGANISATION)
-        if await self.place(tx, address) != where:
+        source = where.source
+        if await self.place(tx, address) != replace(where, source=None):
             message = "the name came to mean something else just now; try again"
             raise Conflict(message, name=str(address.name))
-        repository = await repositories.ensure(tx, where, new_id=(fresh := new_id()), now=now)
+        repository = await repositories.ensure(
+            tx, where, new_id=(fresh := new_id()), now=now, source=source
+        )
         if repository.id == fresh:
             change = Change(
                 "repository.created",
@@ -98,7 +122,7 @@ class Addresses:
                 to_text(fresh),
                 where.path,
                 where.organisation_id,
-                {"by": "push"},
+                {"by": "push" if source is None else "pull"},
             )
             await record(tx, actor, change, now=now)
         return repository

@@ -227,11 +227,24 @@ async def _move_tags(
     """Point the tags at a manifest; the ones that they pointed at. Raises Denied."""
     left_behind: set[str] = set()
     for name in names:
+        await _require_own(tx, repository, name)
         before = await tags.move(tx, repository.id, name, digest, token_id=actor.token_id, now=now)
         if before is not None:
             _require_movable(repository, name)
             left_behind.add(before)
     return left_behind
+
+
+async def _require_own(tx: Transaction, repository: Repository, name: str) -> None:
+    """Raises Denied for a tag of the upstream that people may not put another behind."""
+    source = repository.source
+    if source is None or source.may_shadow or not await tags.is_mirrored(tx, repository.id, name):
+        return
+    message = (
+        f"the tag {name} is one of the upstream; push another tag, or allow it: "
+        f"entrepot repository set {repository.path} --may-shadow"
+    )
+    raise Denied(message, tag=name)
 
 
 def _require_movable(repository: Repository, name: str) -> None:

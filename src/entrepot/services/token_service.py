@@ -48,9 +48,11 @@ class TokenService:
         self._lifetime = lifetime
 
     async def issue(
-        self, actor: Actor, scopes: list[Scope], *, audience: str, label: str | None
+        self, actor: Actor, scopes: list[Scope], *, audience: str, label: str | None, ns: str = ""
     ) -> BearerToken:
         """A token for the part of `scopes` that `actor` has. Raises Unauthenticated.
+
+        `ns` is the registry in whose name a mirror's client asks.
 
         An unknown or unpermitted scope is no error (distribution, "Token Authentication"): clients
         ask for the source of a mount before they know whether they may.
@@ -58,7 +60,7 @@ class TokenService:
         self._access.opened_before(actor)  # refuses a credential that has expired
         granted: dict[str, frozenset[str]] = {}
         for scope in scopes:
-            found = await self._granted(actor.credential, scope, label)
+            found = await self._granted(actor.credential, scope, label, ns)
             if found is not None:
                 key, actions = found
                 granted[key] = granted.get(key, frozenset()) | actions
@@ -79,7 +81,7 @@ class TokenService:
         )
 
     async def _granted(
-        self, credential: Credential, scope: Scope, label: str | None
+        self, credential: Credential, scope: Scope, label: str | None, ns: str
     ) -> tuple[str, frozenset[str]] | None:
         """The name of a scope and what of it is allowed; None for what is no scope of ours.
 
@@ -91,7 +93,7 @@ class TokenService:
         if scope.type != "repository":
             return None
         try:
-            address = Address(label, RepositoryName.parse(scope.name))
+            address = Address(label, RepositoryName.parse(scope.name), ns)
         except NameInvalid:
             return None
         try:
