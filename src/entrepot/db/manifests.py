@@ -35,7 +35,7 @@ async def find(tx: Transaction, repository_id: int, reference: Reference) -> Sto
             repository_id=repository_id,
             digest=str(reference),
         )
-    return _stored(row) if row else None
+    return as_stored(row) if row else None
 
 
 async def put(
@@ -51,22 +51,29 @@ async def put(
     body: bytes,
     now: int,
     protected_until: int,
+    is_pushed: bool = True,
 ) -> tuple[str, bool]:
     """Store a manifest, or note that it was pushed again; its media type, and whether it is new.
 
     The first media type of a digest stays: two readings of the same bytes are an attack
-    (CVE-2021-41190).
+    (CVE-2021-41190). Not `is_pushed`: it came from an upstream, which takes nothing from one that
+    was pushed.
     """
     row = await tx.fetch_one(
         """
         INSERT INTO manifests (repository_id, digest, media_type, artifact_type, subject,
                                annotations, depth, created_at, pushed_at, protected_until,
-                               size, body)
+                               size, body, is_pushed)
         VALUES (:repository_id, :digest, :media_type, :artifact_type, :subject,
                 :annotations, :depth, :now, :now, :protected_until,
-                :size, :body)
+                :size, :body, :is_pushed)
         ON CONFLICT (repository_id, digest) DO UPDATE
-           SET pushed_at = excluded.pushed_at,
+           SET pushed_at = CASE WHEN excluded.is_pushed = 1 THEN excluded.pushed_at
+                                ELSE manifests.pushed_at END,
+               depth = CASE WHEN excluded.is_pushed = 1 THEN excluded.depth
+                            ELSE manifests.depth END,
+               is_pushed = CASE WHEN excluded.is_pushed = 1 THEN 1
+                                ELSE manifests.is_pushed END,
                protected_until = excluded.protected_until,
                deleted_at = NULL
         RETURNING media_type, created_at = :now
@@ -82,6 +89,7 @@ async def put(
         protected_until=protected_until,
         size=len(body),
         body=body,
+        is_pushed=int(is_pushed),
     )
     return (str(row[0]), bool(row[1])) if row else (media_type, True)
 
@@ -281,7 +289,8 @@ def _listed(row: Row) -> ListedManifest:
     )
 
 
-def _stored(row: Row) -> StoredManifest:
+def as_stored(row: Row) -> StoredManifest:
+    """From the columns digest, media_type, protected_until, size, body."""
     digest, media_type, protected_until, size, body = row
     return StoredManifest(
         str(digest), str(media_type), int(protected_until or 0), int(size or 0), _bytes(body)

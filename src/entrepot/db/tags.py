@@ -14,26 +14,40 @@ _CANDIDATES = 1_000
 
 
 async def move(
-    tx: Transaction, repository_id: int, name: str, digest: str, *, token_id: int, now: int
+    tx: Transaction,
+    repository_id: int,
+    name: str,
+    digest: str,
+    *,
+    token_id: int | None,
+    now: int,
+    is_pushed: bool = True,
 ) -> str | None:
     """Point the tag at `digest`; the digest that it leaves behind, if another.
 
-    Versions never repeat: a tag that was deleted goes on where its history ended.
+    Versions never repeat: a tag that was deleted goes on where its history ended. Not `is_pushed`:
+    an upstream moves it, which leaves a tag alone that was pushed.
     """
     # The no-op upsert takes the row's lock before it is read: two pushes of one tag go in turn.
     row = await tx.fetch_one(
         """
-        INSERT INTO tags (repository_id, name, digest, version, pushed_at)
-        VALUES (:repository_id, :name, :digest, 0, :now)
-        ON CONFLICT (repository_id, name) DO UPDATE SET pushed_at = excluded.pushed_at
-        RETURNING digest, version
+        INSERT INTO tags (repository_id, name, digest, version, pushed_at, is_pushed)
+        VALUES (:repository_id, :name, :digest, 0, :now, :is_pushed)
+        ON CONFLICT (repository_id, name) DO UPDATE
+           SET pushed_at = CASE WHEN excluded.is_pushed >= tags.is_pushed THEN excluded.pushed_at
+                                ELSE tags.pushed_at END,
+               is_pushed = CASE WHEN excluded.is_pushed = 1 THEN 1 ELSE tags.is_pushed END
+        RETURNING digest, version, is_pushed
         """,
         repository_id=repository_id,
         name=name,
         digest=digest,
         now=now,
+        is_pushed=int(is_pushed),
     )
     before, version = (str(row[0]), int(row[1] or 0)) if row else (digest, 0)
+    if row is not None and bool(row[2]) is not is_pushed:
+        return None
     if before == digest and await _is_open(tx, repository_id, name, version):
         return None
     await _end(tx, repository_id, name, now=now)
@@ -96,6 +110,34 @@ async def delete(tx: Transaction, repository_id: int, name: str, *, now: int) ->
         DELETE FROM tags
          WHERE repository_id = :repository_id
            AND name = :name
+        RETURNING digest
+        """,
+        repository_id=repository_id,
+        name=name,
+    )
+    if row is None:
+        return None
+    await _end(tx, repository_id, name, now=now)
+    return str(row[0])
+
+
+async def delete_mirrored(
+    tx: Transaction, repository_id: int, name: str, *, now: int
+) -> str | None:
+    """Remove a tag that the upstream has no more; the digest that it pointed at.
+
+    Not one that was pushed, and none where deleted tags are kept.
+    """
+    row = await tx.fetch_one(
+        """
+        DELETE FROM tags
+         WHERE repository_id = :repository_id
+           AND name = :name
+           AND is_pushed = 0
+           AND EXISTS (SELECT 1
+                         FROM repositories
+                        WHERE id = :repository_id
+                          AND keeps_deleted = 0)
         RETURNING digest
         """,
         repository_id=repository_id,

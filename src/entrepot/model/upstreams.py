@@ -7,6 +7,8 @@ database and open in memory while a credential is in use.
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from entrepot.model.stored import StoredManifest
+
 
 class AuthKind(StrEnum):
     """How we prove who we are to an upstream."""
@@ -269,3 +271,23 @@ class Observation:
     limit: int | None = None
     limit_remaining: int | None = None
     limit_window_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What an upstream said of a tag, a digest or a list, and until when somebody asks again."""
+
+    digest: str | None
+    checked_at: int | None
+    listed_at: int | None
+    claimed_until: int
+
+
+@dataclass(frozen=True, slots=True)
+class MirroredTag:
+    """A tag of a pull-through repository: what it names here, and what the upstream said when."""
+
+    manifest: StoredManifest | None
+    is_pushed: bool
+    digest: str | None
+    checked_at: int | None

@@ -31,10 +31,12 @@ CREATE TABLE upstreams (
 );
 CREATE UNIQUE INDEX upstreams_by_name
     ON upstreams (organisation_id, name) WHERE deleted_at IS NULL;
+CREATE INDEX upstreams_of_organisation ON upstreams (organisation_id, id);
 
 CREATE TABLE upstream_states (
     upstream_id BIGINT PRIMARY KEY REFERENCES upstreams (id),
     open_until BIGINT NOT NULL,
+    busy_until BIGINT NOT NULL,
     failures BIGINT NOT NULL,
     reason TEXT NOT NULL,
     rate_limit BIGINT,
@@ -95,6 +97,15 @@ CREATE TABLE lookups (
     claimed_until BIGINT NOT NULL,
     PRIMARY KEY (repository_id, reference)
 ){clustered};
+CREATE INDEX lookups_of_nothing
+    ON lookups (checked_at) WHERE digest IS NULL AND listed_at IS NULL;
+
+CREATE TABLE referrer_lists (
+    repository_id BIGINT NOT NULL REFERENCES repositories (id),
+    subject {text} NOT NULL,
+    body {bytes} NOT NULL,
+    PRIMARY KEY (repository_id, subject)
+);
 
 CREATE TABLE fetches (
     upstream_id BIGINT NOT NULL REFERENCES upstreams (id),
