@@ -4,6 +4,8 @@ Keys are opaque and write-once; what a digest is stored under, only its row know
 objects lie on one file system, so that finishing an upload is a rename.
 """
 
+import asyncio
+import errno
 import os
 import re
 import secrets
@@ -13,13 +15,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from entrepot.blobs.answers import File
-from entrepot.blobs.faults import storage_faults
+from entrepot.blobs.faults import storage_faults, sync_faults
+from entrepot.blobs.spool import Spool
 from entrepot.blobs.upload import UploadFile
 from entrepot.model.errors import ObjectMissing, StorageFull
 from entrepot.telemetry.observe import Observe, ignore
 
 _KEY = re.compile(r"[0-9a-f]{32}")
 _THREADS = 32
+_COPY_BYTES = 1024 * 1024
 
 
 class DiskStore:
@@ -74,6 +78,17 @@ class DiskStore:
             self._observe,
         )
 
+    async def adopt(self, spool: Spool, key: str) -> None:
+        """Make a spool's bytes durable under a key of their own. Raises StorageFull, StorageFailed.
+
+        Only then may a row point at them.
+        """
+        await spool.durable()
+        final = self._object(key)
+        await asyncio.get_running_loop().run_in_executor(
+            self._executor, _move_durably, spool.path, final
+        )
+
     def remove(self, key: str) -> None:
         """Delete an object that no row points at."""
         self._object(key).unlink(missing_ok=True)
@@ -116,6 +131,32 @@ def _checked(key: str) -> str:
         message = "not a storage key"
         raise ValueError(message)
     return key
+
+
+def _move_durably(staged: Path, final: Path) -> None:
+    with sync_faults("store a fetched blob"):
+        try:
+            staged.rename(final)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            with storage_faults("copy a fetched blob"):
+                _copy_durably(staged, final)
+        _sync_folder(final.parent)
+
+
+def _copy_durably(staged: Path, final: Path) -> None:
+    """Where spools lie on another file system. The name comes last: a crash leaves no half."""
+    partial = final.with_name(f"{final.name}.part")
+    try:
+        with staged.open("rb") as source, partial.open("wb") as target:
+            shutil.copyfileobj(source, target, _COPY_BYTES)
+            target.flush()
+            os.fdatasync(target.fileno())
+        partial.rename(final)
+    finally:
+        partial.unlink(missing_ok=True)
+    staged.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

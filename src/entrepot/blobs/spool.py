@@ -68,14 +68,20 @@ class SpoolFolder:
         """A name that no spool had; the object that it becomes has it as its key."""
         return secrets.token_hex(16)
 
-    def write(self, id: str, digest: Digest) -> "Spool | None":  # noqa: A002  # what it is
-        """Be the spool's one writer, making it if need be; None while another process is.
+    def write(self, id: str, digest: Digest, *, is_new: bool) -> "Spool | None":  # noqa: A002
+        """Be the spool's one writer, making it when `is_new`; None while another process is.
 
         A spool that its writer left behind has to be read before it can go on: `Spool.catch_up`.
+        None as well where there is none.
         """
-        path = self._path(id)
+        path, flags = self._path(id), os.O_RDWR | (os.O_CREAT if is_new else 0)
         with storage_faults("open a spool"):
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _GROWING)
+            try:
+                fd = os.open(path, flags | os.O_CLOEXEC, _GROWING)
+            except FileNotFoundError:
+                if is_new:
+                    raise
+                return None
             if not _lock(fd, path):
                 os.close(fd)
                 return None
@@ -107,15 +113,18 @@ class SpoolFolder:
                     used += entry.stat().st_blocks * _BLOCK
         return used
 
-    def is_left(self, id: str) -> bool:  # noqa: A002
-        """Whether there is such a spool and nobody writes it."""
+    def remove_left(self, id: str) -> bool:  # noqa: A002
+        """Remove a spool that nobody writes; whether there was one."""
         path = self._path(id)
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:
-            return _lock(fd, path)
+            if not _lock(fd, path):
+                return False
+            path.unlink(missing_ok=True)
+            return True
         finally:
             os.close(fd)
 

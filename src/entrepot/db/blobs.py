@@ -25,6 +25,14 @@ async def find(tx: Transaction, repository_id: int, digest: str) -> LinkedBlob |
     return LinkedBlob(digest, int(row[0] or 0), str(row[1]), int(row[2] or 0))
 
 
+async def find_anywhere(tx: Transaction, digest: str) -> LinkedBlob | None:
+    """The blob, whoever has it: nobody may hear of it before they prove that they may."""
+    row = await tx.fetch_one(
+        "SELECT size, storage_key FROM blobs WHERE digest = :digest", digest=digest
+    )
+    return LinkedBlob(digest, int(row[0] or 0), str(row[1]), 0) if row else None
+
+
 async def put(tx: Transaction, *, digest: str, size: int, storage_key: str, now: int) -> str:
     """Record that `storage_key` holds this digest; the key that does from now on.
 

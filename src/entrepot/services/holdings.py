@@ -1,9 +1,37 @@
-"""What it means that a repository gains a blob: the link, its bytes counted, a review to come."""
+"""What it means that a repository gains a blob: its object, the link, its bytes, a review."""
 
+from entrepot.blobs.disk import DiskStore
 from entrepot.db import blobs, collection
 from entrepot.db.database import Transaction
 from entrepot.model.access import Repository
+from entrepot.model.errors import ObjectMissing
 from entrepot.model.ids import new_id
+
+
+async def keep_object(
+    tx: Transaction,
+    store: DiskStore,
+    *,
+    digest: str,
+    size: int,
+    storage_key: str,
+    now: int,
+    due_at: int,
+) -> None:
+    """Record that an object, durable by now, holds this digest. Times in µs.
+
+    When somebody else has stored it before, one of the two is a duplicate, to go when it is due.
+    """
+    key = await blobs.put(tx, digest=digest, size=size, storage_key=storage_key, now=now)
+    if key == storage_key:
+        return
+    duplicate = storage_key
+    try:
+        store.open(key, size)
+    except ObjectMissing:
+        duplicate = key
+        await blobs.heal(tx, digest, storage_key=storage_key)
+    await collection.bury(tx, storage_key=duplicate, digest=digest, size=size, due_at=due_at)
 
 
 async def hold_blob(

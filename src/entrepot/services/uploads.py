@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from entrepot.blobs.disk import DiskStore
 from entrepot.blobs.upload import UploadFile
-from entrepot.db import blobs, collection, uploads
+from entrepot.db import blobs, uploads
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Action, Actor, Repository
 from entrepot.model.clock import DAY, Clock
@@ -31,7 +31,7 @@ from entrepot.model.ranges import ByteRange
 from entrepot.model.stored import UploadSession
 from entrepot.services.access import Access
 from entrepot.services.addresses import Address, Addresses
-from entrepot.services.holdings import hold_blob
+from entrepot.services.holdings import hold_blob, keep_object
 from entrepot.services.live_hashes import LiveHashes
 
 # A finished session is known this long: for a repeated PUT, and for a manifest that finishes
@@ -185,24 +185,15 @@ class Uploads:
         repository = await self._access.admit(tx, actor, Action.PUSH, address)
         if not isinstance(repository, Repository) or repository.id != session.repository_id:
             raise UploadUnknown(_NO_UPLOAD, upload=session.id)
-        key = await blobs.put(
-            tx, digest=digest, size=session.size, storage_key=session.storage_key, now=now
+        await keep_object(
+            tx,
+            self._store,
+            digest=digest,
+            size=session.size,
+            storage_key=session.storage_key,
+            now=now,
+            due_at=protected_until,
         )
-        if key != session.storage_key:
-            # Somebody else has stored this digest: one of the two objects is a duplicate.
-            duplicate = session.storage_key
-            try:
-                self._store.open(key, session.size)
-            except ObjectMissing:
-                duplicate = key
-                await blobs.heal(tx, digest, storage_key=session.storage_key)
-            await collection.bury(
-                tx,
-                storage_key=duplicate,
-                digest=digest,
-                size=session.size,
-                due_at=protected_until,
-            )
         await hold_blob(
             tx, repository, digest, session.size, now=now, protected_until=protected_until
         )
