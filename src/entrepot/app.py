@@ -50,6 +50,7 @@ from entrepot.services.organisations import Organisations
 from entrepot.services.projects import Projects
 from entrepot.services.pull import Pull
 from entrepot.services.push import Push
+from entrepot.services.remotes import Remotes
 from entrepot.services.repositories import Repositories
 from entrepot.services.rotation import recorded_key, require_key
 from entrepot.services.server_settings import Server
@@ -58,9 +59,11 @@ from entrepot.services.tenancy import Tenancy
 from entrepot.services.token_service import TokenService
 from entrepot.services.tokens import Tokens
 from entrepot.services.uploads import UploadLimits, Uploads
+from entrepot.services.upstream_counts import UpstreamCounts
 from entrepot.services.users import Users
 from entrepot.telemetry.metrics import Metrics
 from entrepot.telemetry.observe import Observe, ignore
+from entrepot.upstream.outbound import Outbound
 from entrepot.web.authenticate import Authenticator
 from entrepot.web.hosts import Hosts
 
@@ -145,6 +148,8 @@ class Application:
         self._ring = key_ring(settings, clock)
         self._addresses = Addresses(self.database)
         self._passwords = Passwords()
+        self._outbound = _outbound(settings)
+        self.remotes = self._make_remotes()
 
         self.access = Access(clock, self._addresses, _ANONYMOUS[settings.anonymous])
         self.tenancy = Tenancy(self.database, clock)
@@ -192,6 +197,16 @@ class Application:
             open_per_token=self._settings.limits.open_uploads_per_token,
         )
         return Uploads(self.database, self.store, self._clock, self.access, self._addresses, limits)
+
+    def _make_remotes(self) -> Remotes:
+        return Remotes(
+            self.database,
+            self._clock,
+            self._outbound,
+            Seal(self._ring),
+            UpstreamCounts(self.database, self._clock, self.metrics.upstreams),
+            concurrency=self._settings.outbound.concurrency,
+        )
 
     def _registry(self, key: BearerKey, credentials: Credentials, hosts: Hosts) -> Registry:
         """What the protocol offers."""
@@ -261,6 +276,9 @@ class Application:
             for job in jobs:
                 job.cancel()
             await asyncio.gather(*jobs, return_exceptions=True)
+            with contextlib.suppress(EntrepotError):  # counts, and the database may be away
+                await self.remotes.flush()
+            await self._outbound.close()
             await self.database.close()
             self.store.close()
 
@@ -273,6 +291,7 @@ class Application:
             Job("login_attempts.sweep", 60, self._login.sweep),
             Job("tokens.note_uses", 30, self._last_use.flush),
             Job("idempotency.sweep", 3_600, self._idempotency.sweep),
+            Job("upstreams.count", 10, self.remotes.flush),
         ]
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
@@ -349,6 +368,11 @@ def own_key_file(settings: Settings) -> Path | None:
 
 def _key_file(settings: Settings) -> Path:
     return settings.data / "secret.key"
+
+
+def _outbound(settings: Settings) -> Outbound:
+    outbound = settings.outbound
+    return Outbound(allow=outbound.allow, proxy=outbound.proxy, ca_file=outbound.ca_file)
 
 
 def _hosts(settings: Settings) -> Hosts:

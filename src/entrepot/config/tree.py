@@ -4,59 +4,34 @@
 """
 
 import os
-import re
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 from pydantic import field_validator as check
 from pydantic import model_validator as check_all
 
-KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-_UNITS = {"": 1, "B": 1} | {
-    f"{letter}{suffix}": base**power
-    for power, letter in enumerate("KMGT", start=1)
-    for suffix, base in (("B", 1000), ("iB", 1024))
-}
-_SIZE = re.compile(r"(\d+)\s*(|B|[KMGT]i?B)")
+from entrepot.config.kinds import (
+    GIB,
+    KIB,
+    MIB,
+    FilePath,
+    Network,
+    Networks,
+    Section,
+    Size,
+    read_path,
+)
+from entrepot.config.outbound import OutboundSettings
+
 _LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 _MOST_WORKERS = 4  # unless told otherwise: each takes about 80 MB
 _WEAKEST_KEY = 32  # characters; what we make ourselves is longer
 
-Network = IPv4Network | IPv6Network
 
-
-def _read_size(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    if (match := _SIZE.fullmatch(value.strip())) is None:
-        raise ValueError("is not a size such as 1048576, 512MB or 1GiB")
-    return int(match[1]) * _UNITS[match[2]]
-
-
-def _read_networks(value: object) -> object:
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list | tuple):
-        raise ValueError("is not a list of networks such as 10.0.0.0/8,::1")  # noqa: TRY004  # pydantic's way
-    return tuple(ip_network(part.strip()) for part in parts if part.strip())
-
-
-def _read_path(value: object) -> object:
-    return Path(value).expanduser().absolute() if isinstance(value, str | Path) else value
-
-
-Size = Annotated[int, BeforeValidator(_read_size), Field(ge=0)]
-Networks = Annotated[tuple[Network, ...], BeforeValidator(_read_networks)]
-FilePath = Annotated[Path, BeforeValidator(_read_path)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class DatabaseSettings(_Section):
+class DatabaseSettings(Section):
     """Where the metadata is."""
 
     # Not shown in repr: it may hold a password.
@@ -83,7 +58,7 @@ class DatabaseSettings(_Section):
         return None if path == self.url else Path(path).absolute()
 
 
-class BlobsSettings(_Section):
+class BlobsSettings(Section):
     """Where the bytes are."""
 
     url: str = Field(default="", description="`file:///FOLDER`; default: `blobs` in `data`")
@@ -104,7 +79,7 @@ class BlobsSettings(_Section):
         return Path(self.url.removeprefix("file://"))
 
 
-class TlsSettings(_Section):
+class TlsSettings(Section):
     """Serving HTTPS without a proxy in front; changed files are noticed and taken."""
 
     cert_file: FilePath | None = Field(default=None, description="certificate chain (PEM)")
@@ -119,7 +94,7 @@ class TlsSettings(_Section):
         return self
 
 
-class OpsSettings(_Section):
+class OpsSettings(Section):
     """What only operators should see."""
 
     allow: Networks = Field(
@@ -127,13 +102,13 @@ class OpsSettings(_Section):
     )
 
 
-class AuditSettings(_Section):
+class AuditSettings(Section):
     """The audit log."""
 
     keep_days: int = Field(default=365, ge=1, le=36_500, description="how long events are kept")
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     """What is written to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
@@ -145,7 +120,7 @@ class LogSettings(_Section):
     requests: bool = Field(default=False, description="one line per request as well")
 
 
-class LimitsSettings(_Section):
+class LimitsSettings(Section):
     """The number that every input has."""
 
     manifest_bytes: Size = Field(default=4 * MIB, description="a manifest")
@@ -173,7 +148,7 @@ class LimitsSettings(_Section):
     )
 
 
-class UploadsSettings(_Section):
+class UploadsSettings(Section):
     """Pushes in progress."""
 
     expire_seconds: int = Field(
@@ -186,7 +161,7 @@ class UploadsSettings(_Section):
     )
 
 
-class TokensSettings(_Section):
+class TokensSettings(Section):
     """What the token service gives out."""
 
     bearer_seconds: int = Field(
@@ -194,7 +169,7 @@ class TokensSettings(_Section):
     )
 
 
-class Settings(_Section):
+class Settings(Section):
     """The whole tree."""
 
     host: str = Field(default="127.0.0.1", min_length=1, description="the address to listen on")
@@ -249,11 +224,12 @@ class Settings(_Section):
     limits: LimitsSettings = LimitsSettings()
     uploads: UploadsSettings = UploadsSettings()
     tokens: TokensSettings = TokensSettings()
+    outbound: OutboundSettings = OutboundSettings()
 
     @check_all(mode="before")
     @classmethod
     def _live_in_the_data_folder(cls, values: dict[str, Any]) -> dict[str, Any]:
-        data = _read_path(values.get("data", "data"))
+        data = read_path(values.get("data", "data"))
         places = {"database": f"sqlite:///{data}/entrepot.db", "blobs": f"file://{data}/blobs"}
         return values | {
             section: {"url": url} | values.get(section, {}) for section, url in places.items()

@@ -39,7 +39,14 @@ def _of_idempotency_key(token_id: int, key: str) -> tuple[str, ...]:
 IDEMPOTENCY_KEYS = SealedColumn(
     "idempotency_keys", ("token_id", "key"), "sealed", _of_idempotency_key
 )
-SEALED: tuple[SealedColumn, ...] = (IDEMPOTENCY_KEYS,)
+
+
+def _of_upstream(organisation_id: int, upstream_id: int) -> tuple[str, ...]:
+    return (str(organisation_id), "upstreams", str(upstream_id))
+
+
+UPSTREAMS = SealedColumn("upstreams", ("organisation_id", "id"), "sealed", _of_upstream)
+SEALED: tuple[SealedColumn, ...] = (IDEMPOTENCY_KEYS, UPSTREAMS)
 
 
 async def count(tx: Transaction, where: SealedColumn) -> int:

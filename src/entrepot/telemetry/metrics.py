@@ -10,11 +10,12 @@ import os
 import threading
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from entrepot.telemetry.declared import Declared
+from entrepot.telemetry.upstreams import UPSTREAM_METRICS, UpstreamTally
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -22,17 +23,6 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 
 _COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _PUBLISH_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """A metric as it is documented and shown."""
-
-    name: str
-    kind: Literal["counter", "gauge", "histogram"]
-    help: str
-    labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()
 
 
 REQUESTS = Declared(
@@ -83,6 +73,7 @@ METRICS = (
     DATABASE_SECONDS,
     STORE_SECONDS,
     COMMIT_BATCH,
+    *UPSTREAM_METRICS,
 )
 
 
@@ -157,6 +148,7 @@ class Metrics:
             (self.store_seconds, self._histogram(STORE_SECONDS)),
             (self.commit_batch, self._histogram(COMMIT_BATCH)),
         )
+        self.upstreams = UpstreamTally(self._registry)
         self._open_uploads = Gauge(
             OPEN_UPLOADS.name,
             OPEN_UPLOADS.help,
