@@ -45,6 +45,13 @@ class Mirror:
         """Up to `limit` tags in byte order after `after`. Raises UpstreamError."""
         raise NotImplementedError
 
+    async def upstream_tags(self, repository: Repository) -> list[str]:
+        """Every tag that the upstream has, asked for now however fresh the list is, sorted.
+
+        For a tag sync. Raises UpstreamError, NameUnknown (the repository has gone).
+        """
+        raise NotImplementedError
+
     async def referrers(
         self,
         repository: Repository,
