@@ -1,0 +1,146 @@
+"""Lists of an upstream, page by page: tags, and what refers to a manifest."""
+
+import re
+from collections.abc import AsyncIterator
+
+import msgspec
+from yarl import URL
+
+from entrepot.model.digests import Digest
+from entrepot.model.errors import (
+    TagInvalid,
+    UpstreamBroken,
+    UpstreamForbidden,
+    UpstreamMissing,
+    UpstreamRefused,
+    UpstreamUnsafe,
+)
+from entrepot.model.media_types import OCI_INDEX
+from entrepot.model.names import Tag
+from entrepot.upstream.calls import Calls
+from entrepot.upstream.origins import Origin, follow
+from entrepot.upstream.outbound import Answer
+
+LIST_TAGS = "list"  # some registries want another right for it than for pulling
+_PAGE = 1000
+_MOST_PAGES = 1000
+_LARGEST_PAGE = 32 << 20  # one registry adds all of its manifests to the list of tags
+_LINK = re.compile(r"<([^<>]*)>([^<]*)")
+_REL = re.compile(r";\s*rel\s*=\s*\"?([^\";,]*)", re.IGNORECASE)
+# Registries without the API, and how they say so.
+_NO_REFERRERS = frozenset({400, 404, 405, 406, 415, 501})
+
+
+class _Tags(msgspec.Struct):
+    tags: list[object] | None = None
+
+
+class _Index(msgspec.Struct):
+    manifests: list[msgspec.Raw] | None = None
+
+
+async def tags(calls: Calls, path: str) -> AsyncIterator[list[str]]:
+    """Pages of tags in the upstream's order; what is no tag is left out."""
+    at: URL | None = None
+    for _ in range(_MOST_PAGES):
+        rest = f"tags/list?n={_PAGE}"
+        async with calls.ask("GET", path, rest, at=at, kind=LIST_TAGS) as answer:
+            answer.require_identity()
+            body = await answer.body(_LARGEST_PAGE)
+            seen, at = at, _next(calls, answer)
+        try:
+            page = msgspec.json.decode(body, type=_Tags).tags or []
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            message = f"{calls.called} sent something else than a list of tags"
+            raise UpstreamBroken(message, reason="tags") from None
+        yield [text for text in page if isinstance(text, str) and _is_tag(text)]
+        if at is None or at == seen:
+            return
+    raise UpstreamBroken(f"{calls.called} lists tags without an end", reason="tags")
+
+
+async def referrers(calls: Calls, path: str, digest: Digest, *, limit: int) -> bytes | None:
+    """An index of what refers to `digest`, by the API or else by the fallback tag; None for none.
+
+    distribution-spec, "Referrers Tag Schema".
+    """
+    expected = frozenset({200}) | _NO_REFERRERS
+    try:
+        body = await _pages(calls, path, f"referrers/{digest}", expected, limit)
+        if body is not None:
+            return body
+    except (UpstreamForbidden, UpstreamRefused, UpstreamMissing):
+        pass  # some answer so where they mean that they have no such API
+    tag = f"manifests/{digest.algorithm}-{digest.hex}"
+    try:
+        return await _pages(calls, path, tag, frozenset({200}), limit)
+    except UpstreamMissing:
+        return None
+
+
+async def _pages(
+    calls: Calls, path: str, rest: str, expected: frozenset[int], limit: int
+) -> bytes | None:
+    """All pages of an index as one; None where there is none."""
+    at: URL | None = None
+    first, manifests, left = b"", list[msgspec.Raw](), limit
+    for number in range(_MOST_PAGES):
+        headers = {"Accept": OCI_INDEX}
+        async with calls.ask(
+            "GET", path, rest, at=at, headers=headers, expected=expected
+        ) as answer:
+            if answer.status != 200:  # noqa: PLR2004  # OK
+                return None
+            answer.require_identity()
+            body = await answer.body(left)
+            seen, at = at, _next(calls, answer)
+        try:
+            found = msgspec.json.decode(body, type=_Index).manifests
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            found = None
+        if found is None:
+            return None
+        manifests += found
+        left -= len(body)
+        if at is None or at == seen:
+            return body if number == 0 else _joined(first, manifests)
+        first = first or body
+    raise UpstreamBroken(f"{calls.called} lists referrers without an end", reason="referrers")
+
+
+def _joined(first: bytes, manifests: list[msgspec.Raw]) -> bytes:
+    whole = msgspec.json.decode(first, type=dict[str, msgspec.Raw])
+    return msgspec.json.encode(whole | {"manifests": msgspec.Raw(msgspec.json.encode(manifests))})
+
+
+def _next(calls: Calls, answer: Answer) -> URL | None:
+    """The next page's address, which is at this upstream whatever the link says of its scheme.
+
+    Registries behind a proxy that ends TLS often link to http://. Raises UpstreamBroken for
+    another host.
+    """
+    for line in answer.headers.getall("Link", ()):
+        for address, parameters in _LINK.findall(line):
+            rel = _REL.search(parameters)
+            if rel is None or "next" in rel[1].lower().split():
+                return _at_home(calls, answer.url, address)
+    return None
+
+
+def _at_home(calls: Calls, current: URL, address: str) -> URL:
+    try:
+        target = follow(current, address)
+    except UpstreamUnsafe:
+        target = None
+    if target is None or Origin.of(target).host != calls.origin.host:
+        message = f"{calls.called} continues a list on another host"
+        raise UpstreamBroken(message, reason="link")
+    return calls.origin.url(target.raw_path_qs)
+
+
+def _is_tag(text: str) -> bool:
+    try:
+        Tag.parse(text)
+    except TagInvalid:
+        return False
+    return True
