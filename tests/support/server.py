@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
@@ -142,13 +142,23 @@ def basic(token: str) -> dict[str, str]:
     return {"authorization": f"Basic {pair}"}
 
 
+class Address(Protocol):
+    """A registry that answers: an Entrepot server, or another one."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def trust(self) -> ssl.SSLContext | bool: ...
+
+
 class Client:
     """One caller of one registry: open, Basic or Bearer, as a real client would be.
 
     In `bearer` mode a 401 is answered by asking the realm of the challenge for its scope, once.
     """
 
-    def __init__(self, server: Server, *, token: str | None = None, mode: str = "basic") -> None:
+    def __init__(self, server: Address, *, token: str | None = None, mode: str = "basic") -> None:
         self.mode = mode
         self.token = token
         self._bearer: dict[str, str] = {}
@@ -190,9 +200,9 @@ class Client:
         digest = digest_of(content, algorithm)
         begun = self.request("POST", f"/v2/{name}/blobs/uploads/")
         assert begun.status_code == 202, begun.text
-        done = self.request(
-            "PUT", begun.headers["location"], params={"digest": digest}, content=content
-        )
+        # `params` would replace the query that other registries put into the location.
+        place = httpx.URL(begun.headers["location"]).copy_merge_params({"digest": digest})
+        done = self.request("PUT", str(place), content=content)
         assert done.status_code == 201, done.text
         return digest
 
