@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr
 from pydantic import field_validator as check
 from pydantic import model_validator as check_all
 
+from entrepot.config.caching import EvictionSettings, SyncSettings
 from entrepot.config.kinds import (
     GIB,
     KIB,
@@ -225,6 +226,8 @@ class Settings(Section):
     uploads: UploadsSettings = UploadsSettings()
     tokens: TokensSettings = TokensSettings()
     outbound: OutboundSettings = OutboundSettings()
+    sync: SyncSettings = SyncSettings()
+    eviction: EvictionSettings = EvictionSettings()
 
     @check_all(mode="before")
     @classmethod

@@ -185,6 +185,26 @@ async def page(tx: Transaction, repository_id: int, *, after: str, limit: int) -
     return [str(row[0]) for row in rows]
 
 
+async def page_of_digests(
+    tx: Transaction, repository_id: int, *, after: str, limit: int
+) -> list[tuple[str, str, bool]]:
+    """Tags in byte order, those after `after`: name, digest, and whether somebody pushed it."""
+    rows = await tx.fetch_all(
+        """
+        SELECT name, digest, is_pushed
+          FROM tags
+         WHERE repository_id = :repository_id
+           AND name > :after
+         ORDER BY name
+         LIMIT :limit
+        """,
+        repository_id=repository_id,
+        after=after,
+        limit=limit,
+    )
+    return [(str(row[0]), str(row[1]), bool(row[2])) for row in rows]
+
+
 async def find(tx: Transaction, repository_id: int, name: str) -> ListedTag | None:
     """The tag with this name."""
     row = await tx.fetch_one(

@@ -15,25 +15,10 @@ _PATTERN = re.compile(r"[A-Za-z0-9._*-]{1,128}")
 _PARTS = re.compile(r"[0-9]+|[a-z]+")
 # A word that makes a version an earlier one: 1.2.0-rc1 comes before 1.2.0.
 _BEFORE = frozenset(
-    [
-        "a",
-        "alpha",
-        "b",
-        "beta",
-        "c",
-        "rc",
-        "m",
-        "pre",
-        "preview",
-        "dev",
-        "develop",
-        "snapshot",
-        "nightly",
-        "canary",
-        "edge",
-        "next",
-        "unstable",
-    ]
+    {
+        *("a", "alpha", "b", "beta", "c", "rc", "m", "pre", "preview", "next", "unstable"),
+        *("dev", "develop", "snapshot", "nightly", "canary", "edge"),
+    }
 )
 # Where registries without a list of referrers keep signatures: no version of anything.
 _FALLBACK = re.compile(r"sha(256|512)-[0-9a-f]{64,}.*")

@@ -81,8 +81,9 @@ ALTER TABLE repositories ADD COLUMN warm_platforms TEXT;
 ALTER TABLE repositories ADD COLUMN accessed_at BIGINT;
 ALTER TABLE repositories ADD COLUMN last_synced_at BIGINT;
 ALTER TABLE repositories ADD COLUMN last_sync_error TEXT;
+ALTER TABLE repositories ADD COLUMN sync_due_at BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX repositories_of_upstream ON repositories (upstream_id) WHERE upstream_id IS NOT NULL;
-CREATE INDEX repositories_synced ON repositories (id) WHERE sync IS NOT NULL;
+CREATE INDEX repositories_synced ON repositories (sync_due_at) WHERE sync IS NOT NULL;
 
 ALTER TABLE manifests ADD COLUMN is_pushed BIGINT NOT NULL DEFAULT 1;
 ALTER TABLE tags ADD COLUMN is_pushed BIGINT NOT NULL DEFAULT 1;
@@ -134,6 +135,7 @@ CREATE TABLE sync_runs (
     changed BIGINT NOT NULL,
     removed BIGINT NOT NULL,
     failed BIGINT NOT NULL,
+    fetched BIGINT NOT NULL,
     error TEXT,
     failures TEXT
 );
