@@ -20,8 +20,11 @@ from entrepot.model.upstreams import (
     NoAuth,
     Observation,
 )
+from entrepot.upstream.azure import AzureTokens
 from entrepot.upstream.bearer import Token, TokenCache, TokenService, basic
 from entrepot.upstream.challenge import AuthChallenge, find
+from entrepot.upstream.ecr import EcrPasswords
+from entrepot.upstream.google import as_basic
 from entrepot.upstream.origins import Origin
 from entrepot.upstream.outbound import Outbound
 from entrepot.upstream.realms import is_pinned, require_own_realm
@@ -54,7 +57,20 @@ class Authoriser:
         self._handshake = handshake or Handshake(Challenge.NONE)
         self._service = TokenService(outbound, name, clock, observe)
         self._tokens = TokenCache(clock)
+        self._ecr = self._azure = None
+        if isinstance(auth, EcrAuth):
+            self._ecr = EcrPasswords(
+                auth, origin, name, clock, proxy=outbound.proxy, ca_file=outbound.ca_file
+            )
+        elif isinstance(auth, AzureAuth):
+            self._azure = AzureTokens(auth, name, self._service, clock)
         self._actions: dict[str, str] = {}
+
+    @property
+    def doubts(self) -> frozenset[int]:
+        """The statuses after which another proof may help."""
+        # ECR answers 403 to a password that has ended.
+        return frozenset({401, 403}) if self._ecr else frozenset({401})
 
     async def header(self, path: str, kind: str) -> str | None:
         """What to send with a request about `path`; `kind` is what differs in needed rights."""
@@ -66,6 +82,20 @@ class Authoriser:
             return await self._bearer(path, self._actions.get(kind, PULL))
         return None
 
+    @property
+    def handshake(self) -> Handshake:
+        """How the registry asks, as far as it is known."""
+        return self._handshake
+
+    async def prove(self) -> str | None:
+        """A header that shows who we are, without a repository. Raises UpstreamRefused."""
+        if self._handshake.challenge is not Challenge.BEARER or isinstance(self._auth, BearerAuth):
+            return await self.header("", PULL)
+        if self._azure is not None:
+            await self._azure.prove(self._handshake)
+            return None  # an access token is for a repository
+        return f"Bearer {(await self._ask('')).text}"
+
     async def again(
         self, path: str, kind: str, challenges: Sequence[AuthChallenge], sent: str | None
     ) -> str | None:
@@ -75,6 +105,8 @@ class Authoriser:
         """
         if isinstance(self._auth, BearerAuth):
             return None
+        if self._ecr is not None:
+            self._ecr.reject(sent)
         bearer = find(challenges, "bearer")
         pinned = self._pinned.challenge if self._pinned else Challenge.NONE
         if bearer is not None and pinned is not Challenge.BASIC:
@@ -117,11 +149,14 @@ class Authoriser:
 
     async def _basic(self) -> str | None:
         match self._auth:
-            case BasicAuth(username, password):
-                return basic(username, password)
-            case GoogleAuth(key_json):
-                return basic("_json_key", key_json)
-            case NoAuth() | BearerAuth() | AzureAuth() | EcrAuth():
+            case BasicAuth():
+                return basic(self._auth.username, self._auth.password)
+            case GoogleAuth():
+                named = as_basic(self._auth)
+                return basic(named.username, named.password)
+            case EcrAuth():
+                return await self._ecr.header() if self._ecr else None
+            case NoAuth() | BearerAuth() | AzureAuth():
                 return None
 
     async def _bearer(self, path: str, actions: str) -> str:
@@ -129,6 +164,8 @@ class Authoriser:
         return "Bearer " + await self._tokens.get(scope, lambda: self._ask(scope))
 
     async def _ask(self, scope: str) -> Token:
+        if self._azure is not None:
+            return await self._azure.token(self._handshake, scope)
         realm, service = self._handshake.realm, self._handshake.service
         return await self._service.token(realm, service, scope, await self._basic())
 

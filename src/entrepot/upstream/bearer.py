@@ -5,7 +5,7 @@ One request per scope at a time: who comes meanwhile waits for the same token.
 
 import asyncio
 import re
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64decode
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -113,10 +113,12 @@ class TokenService:
     async def post(self, url: URL, form: dict[str, str], *, has_scope: bool) -> Token:
         """The same by form (RFC 6749); the secret is part of the form."""
         async with self._outbound.ask("POST", url, called=self._called, form=form) as answer:
-            return await self.read(answer, is_anonymous=False, has_scope=has_scope)
+            return await self.read(answer, is_anonymous=False, has_scope=has_scope, has_claims=True)
 
-    async def read(self, answer: Answer, *, is_anonymous: bool, has_scope: bool) -> Token:
-        """Take the token out of an answer."""
+    async def read(
+        self, answer: Answer, *, is_anonymous: bool, has_scope: bool, has_claims: bool = False
+    ) -> Token:
+        """Take the token out of an answer; with `has_claims` it may itself say when it ends."""
         now = self._clock.now()
         seen = observe(answer.status, answer.headers, now)
         if answer.status != 200:  # noqa: PLR2004  # OK
@@ -130,7 +132,8 @@ class TokenService:
         text = grant.token or grant.access_token or grant.refresh_token or ""
         if _B64TOKEN.fullmatch(text) is None:
             raise self._broken()
-        return Token(text, now + _life(grant, answer) - _EARLY)
+        life = _claimed_life(text) if has_claims and grant.expires_in is None else None
+        return Token(text, now + (life or _life(grant, answer)) - _EARLY)
 
     def _failure(self, seen: Observation, *, is_anonymous: bool, has_scope: bool) -> UpstreamError:
         status = seen.status
@@ -171,6 +174,11 @@ class _Grant(msgspec.Struct):
     issued_at: str | None = None
 
 
+class _Claims(msgspec.Struct):
+    iat: float
+    exp: float
+
+
 def _life(grant: _Grant, answer: Answer) -> int:
     """Microseconds from now on. Its age is told by the service's own clock, which may differ."""
     try:
@@ -180,6 +188,18 @@ def _life(grant: _Grant, answer: Answer) -> int:
     if not 0 < seconds <= _LONGEST_LIFE:
         seconds = _LONGEST_LIFE if seconds > _LONGEST_LIFE else _DEFAULT_LIFE
     return int((seconds - _age(grant.issued_at, answer.headers.get("Date"))) * SECOND)
+
+
+def _claimed_life(text: str) -> int | None:
+    """Microseconds, by the claims of a token that is for others to verify; None without any."""
+    try:
+        middle = text.split(".")[1]
+        claims = msgspec.json.decode(
+            urlsafe_b64decode(middle + "=" * (-len(middle) % 4)), type=_Claims
+        )
+    except (IndexError, ValueError):
+        return None
+    return max(0, min(int(claims.exp - claims.iat), _LONGEST_LIFE)) * SECOND
 
 
 def _age(issued_at: str | None, date: str | None) -> float:

@@ -75,7 +75,8 @@ class Calls:
         authorization = await self._authoriser.header(path, kind)
         for is_last in (False, True):
             async with self._hops(method, url, given, authorization) as answer:
-                if answer.status == 401 and not is_last and self._is_own(answer.url):  # noqa: PLR2004
+                doubted = answer.status in self._authoriser.doubts and self._is_own(answer.url)
+                if doubted and not is_last:
                     challenges = parse_challenges(answer.headers.getall("WWW-Authenticate", ()))
                     better = await self._authoriser.again(path, kind, challenges, authorization)
                     if better is not None:

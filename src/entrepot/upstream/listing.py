@@ -1,7 +1,7 @@
 """Lists of an upstream, page by page: tags, and what refers to a manifest."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import msgspec
 from yarl import URL
@@ -39,7 +39,7 @@ class _Index(msgspec.Struct):
     manifests: list[msgspec.Raw] | None = None
 
 
-async def tags(calls: Calls, path: str) -> AsyncIterator[list[str]]:
+async def tags(calls: Calls, path: str) -> AsyncGenerator[list[str], None]:
     """Pages of tags in the upstream's order; what is no tag is left out."""
     at: URL | None = None
     for _ in range(_MOST_PAGES):

@@ -1,7 +1,7 @@
 """What an upstream registry has: the reads of the protocol, asked from the other side."""
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -116,7 +116,7 @@ class Remote:
             else:
                 yield RemoteBlob(answer.length, 0, answer.pieces())
 
-    def tags(self, path: str) -> AsyncIterator[list[str]]:
+    def tags(self, path: str) -> AsyncGenerator[list[str], None]:
         """The tags, a page at a time, in the upstream's order."""
         return listing.tags(self._calls, path)
 
