@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from tests.support.upstreams.log import AccessLog, Entry
 
 _PIECE = 1 << 18
+_CATCH_UP = 0.2  # seconds
 
 Source = bytes | Path  # what a body is read from
 Phase = Literal["headers", "half the headers", "body"]
@@ -116,8 +117,9 @@ class Brake:
             await asyncio.sleep(size / rate)
         if self.rate:
             now = time.monotonic()
-            self._free_at = max(self._free_at, now) + size / self.rate
-            await asyncio.sleep(self._free_at - now)
+            # Who woke up late catches up, as a line does that was idle for a moment.
+            self._free_at = max(self._free_at, now - _CATCH_UP) + size / self.rate
+            await asyncio.sleep(max(0.0, self._free_at - now))
 
     def piece(self, rate: float | None) -> int:
         """How much to send at once: 50 times a second, if braked."""
