@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from tests.support.upstreams.log import AccessLog, Entry
 
 _PIECE = 1 << 18
-_CATCH_UP = 0.2  # seconds
+_CATCH_UP = 0.05  # seconds
 
 Source = bytes | Path  # what a body is read from
 Phase = Literal["headers", "half the headers", "body"]
