@@ -177,6 +177,30 @@ async def rotate(tx: Transaction, changed: Upstream, sealed: str | None) -> None
     )
 
 
+async def note_check(tx: Transaction, checked: Upstream) -> None:
+    """Store how a check went. It is no change by people, and so no version."""
+    handshake = checked.handshake
+    await tx.execute(
+        """
+        UPDATE upstreams
+           SET challenge = :challenge,
+               realm = :realm,
+               service = :service,
+               checked_at = :checked_at,
+               check_error = :check_error
+         WHERE id = :id
+           AND organisation_id = :organisation_id
+        """,
+        id=checked.id,
+        organisation_id=checked.organisation_id,
+        challenge=str(handshake.challenge) if handshake else None,
+        realm=handshake.realm if handshake else None,
+        service=handshake.service if handshake else None,
+        checked_at=checked.checked_at,
+        check_error=checked.check_error,
+    )
+
+
 async def delete(tx: Transaction, upstream: Upstream, *, now: int) -> bool:
     """Mark an upstream as gone and forget its credential; False when another change came first."""
     rows = await tx.execute(

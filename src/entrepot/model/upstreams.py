@@ -164,16 +164,16 @@ class Upstream:
     name: str
     preset: str
     origin: str
-    auth_kind: AuthKind
-    auth_name: str
-    external_id: str
-    handshake: Handshake | None
-    checked_at: int | None
-    check_error: str | None
-    member_patterns: tuple[str, ...]
-    credential_version: int
     created_at: int
-    version: int
+    auth_kind: AuthKind = AuthKind.NONE
+    auth_name: str = ""
+    external_id: str = ""
+    handshake: Handshake | None = None
+    checked_at: int | None = None
+    check_error: str | None = None
+    member_patterns: tuple[str, ...] = ()
+    credential_version: int = 1
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +218,44 @@ class Source:
     freshness: int = DEFAULT_FRESHNESS
     accepts_push: bool = False
     may_shadow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PullThrough:
+    """What a pull-through repository has that others have not, as lists show it.
+
+    `freshness` in seconds; None for what the last sync left, or DEFAULT_FRESHNESS without one.
+    `sync` is `all`, `newest:N` or a pattern of tags. `keeps_deleted`: a tag that is gone upstream
+    stays. `warm_tags` are patterns of tags whose blobs a sync brings too, for `warm_platforms`.
+    """
+
+    upstream_id: int
+    upstream_name: str
+    path: str
+    freshness: int | None = None
+    accepts_push: bool = False
+    may_shadow: bool = False
+    sync: str | None = None
+    keeps_deleted: bool = False
+    warm_tags: tuple[str, ...] = ()
+    warm_platforms: tuple[str, ...] = ()
+    accessed_at: int | None = None
+    last_synced_at: int | None = None
+    last_sync_error: str | None = None
+
+    @property
+    def source(self) -> Source:
+        """The part of it that a request needs."""
+        freshness = self.freshness
+        if freshness is None:
+            freshness = DEFAULT_FRESHNESS if self.sync is None else SYNCED
+        return Source(
+            self.upstream_id,
+            self.path,
+            freshness,
+            accepts_push=self.accepts_push,
+            may_shadow=self.may_shadow,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,21 +7,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from entrepot.db import upstream_states, upstreams
 from entrepot.db.database import Database
 from entrepot.identity.seal import Seal
 from entrepot.model.clock import SECOND, Clock
 from entrepot.model.errors import UpstreamBusy, UpstreamError, UpstreamRefused
-from entrepot.model.upstreams import PRESETS, Observation, Upstream
+from entrepot.model.upstreams import Observation, Upstream
 from entrepot.services.upstream_counts import UpstreamCounts
 from entrepot.services.upstream_gate import Gate
 from entrepot.services.upstream_secrets import open_auth
 from entrepot.upstream.outbound import Outbound
-
-if TYPE_CHECKING:
-    from entrepot.upstream.remote import Remote
+from entrepot.upstream.remote import Remote
 
 READ_AGAIN = 5 * SECOND  # within this, processes notice what others changed
 _QUEUE_SECONDS = 60
@@ -33,7 +30,7 @@ class _Line:
     """What this process has for calls to one upstream."""
 
     upstream: Upstream
-    remote: "Remote"
+    remote: Remote
     gate: Gate
     slots: asyncio.Semaphore
     transfer_slots: asyncio.Semaphore
@@ -66,7 +63,7 @@ class Remotes:
         self._concurrency = concurrency
         self._lines: dict[int, _Line] = {}
 
-    async def of(self, upstream_id: int) -> "Remote":
+    async def of(self, upstream_id: int) -> Remote:
         """The remote of an upstream, for what needs neither budget nor breaker.
 
         Raises UpstreamRefused for one that is gone.
@@ -74,7 +71,7 @@ class Remotes:
         return (await self._line(upstream_id)).remote
 
     @asynccontextmanager
-    async def calling(self, upstream_id: int, *, transfers: bool = False) -> AsyncIterator["Remote"]:
+    async def calling(self, upstream_id: int, *, transfers: bool = False) -> AsyncIterator[Remote]:
         """The remote of an upstream for one call; `transfers` says that it is about a blob.
 
         Waits for its turn. What is raised inside counts, and may open the breaker.
@@ -165,13 +162,11 @@ class Remotes:
         line.gate.take(upstream.name, state)
         return line
 
-    def _remote(self, upstream: Upstream, sealed: str | None) -> "Remote":
+    def _remote(self, upstream: Upstream, sealed: str | None) -> Remote:
         def observe(seen: Observation) -> None:
             self._counts.observe(upstream.id, seen)
             if (line := self._lines.get(upstream.id)) is not None:
                 line.gate.observe(seen)
-
-        from entrepot.upstream.remote import Remote  # noqa: PLC0415
 
         return Remote(
             self._outbound,
@@ -179,7 +174,7 @@ class Remotes:
             upstream.origin,
             upstream.handshake,
             open_auth(self._seal, upstream, sealed),
-            PRESETS[upstream.preset],
+            upstream.preset,
             self._clock,
             observe,
         )
