@@ -14,6 +14,13 @@ class File:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A blob that nobody wants the bytes of: how long it is, if that is known."""
+
+    size: int | None
+
+
 class Arriving(Protocol):
     """A blob that is still being fetched, from one reader's point of view.
 
@@ -21,12 +28,14 @@ class Arriving(Protocol):
     the digest of all of them was seen to be right.
     """
 
-    size: int | None
+    @property
+    def size(self) -> int | None:
+        """How long it will be."""
 
     def piece(self, start: int, most: int) -> Awaitable[bytes]:
         """1 to `most` bytes from `start` on, once they are there; nothing at the end.
 
-        Raises UpstreamError when they never will be: the answer must break off then.
+        Raises EntrepotError when they never will be: the answer must break off then.
         """
 
     def close(self) -> None:

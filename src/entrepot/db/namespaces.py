@@ -53,6 +53,117 @@ async def of_host(
     return [_mirror(row) for row in rows]
 
 
+async def get(tx: Transaction, mirror_id: int) -> NamespaceMirror | None:
+    """The mirror in this row."""
+    row = await tx.fetch_one(f"{_SELECT} AND n.id = :mirror_id", mirror_id=mirror_id)
+    return _mirror(row) if row else None
+
+
+async def find(tx: Transaction, organisation_id: int, prefix: str) -> NamespaceMirror | None:
+    """The mirror at exactly this prefix."""
+    row = await tx.fetch_one(
+        f"""
+        {_SELECT}
+           AND n.organisation_id = :organisation_id
+           AND n.prefix = :prefix
+        """,
+        organisation_id=organisation_id,
+        prefix=prefix,
+    )
+    return _mirror(row) if row else None
+
+
+async def page(
+    tx: Transaction, organisation_id: int, *, before: int, limit: int
+) -> list[NamespaceMirror]:
+    """Mirrors of an organisation, the newest first, those before the row `before`."""
+    rows = await tx.fetch_all(
+        f"""
+        {_SELECT}
+           AND n.organisation_id = :organisation_id
+           AND n.id < :before
+         ORDER BY n.id DESC
+         LIMIT :limit
+        """,
+        organisation_id=organisation_id,
+        before=before,
+        limit=limit,
+    )
+    return [_mirror(row) for row in rows]
+
+
+async def count(tx: Transaction, organisation_id: int) -> int:
+    """How many mirrors an organisation has; it never has many."""
+    row = await tx.fetch_one(
+        """
+        SELECT COUNT(*)
+          FROM namespace_mirrors
+         WHERE organisation_id = :organisation_id
+           AND deleted_at IS NULL
+        """,
+        organisation_id=organisation_id,
+    )
+    return int(row[0] or 0) if row else 0
+
+
+async def add(tx: Transaction, new: NamespaceMirror) -> None:
+    """Create a mirror. Raises Conflict."""
+    await tx.execute(
+        """
+        INSERT INTO namespace_mirrors (id, organisation_id, prefix, upstream_id, upstream_prefix,
+                                       allow, deny, freshness, created_at, version)
+        VALUES (:id, :organisation_id, :prefix, :upstream_id, :upstream_prefix,
+                :allow, :deny, :freshness, :created_at, :version)
+        """,
+        id=new.id,
+        organisation_id=new.organisation_id,
+        prefix=new.prefix,
+        upstream_id=new.upstream_id,
+        upstream_prefix=new.upstream_prefix,
+        allow=_listing(new.allow),
+        deny=_listing(new.deny),
+        freshness=new.freshness,
+        created_at=new.created_at,
+        version=new.version,
+    )
+
+
+async def update(tx: Transaction, changed: NamespaceMirror) -> bool:
+    """Store what can change, as the next version; False when another change came first."""
+    rows = await tx.execute(
+        """
+        UPDATE namespace_mirrors
+           SET allow = :allow, deny = :deny, freshness = :freshness, version = version + 1
+         WHERE id = :id
+           AND version = :version
+           AND deleted_at IS NULL
+        """,
+        id=changed.id,
+        allow=_listing(changed.allow),
+        deny=_listing(changed.deny),
+        freshness=changed.freshness,
+        version=changed.version,
+    )
+    return rows > 0
+
+
+async def delete(tx: Transaction, mirror: NamespaceMirror, *, now: int) -> bool:
+    """Mark a mirror as gone; False when another change came first. Its prefix is free again."""
+    rows = await tx.execute(
+        """
+        UPDATE namespace_mirrors
+           SET deleted_at = :now, version = version + 1
+         WHERE id = :id
+           AND version = :version
+           AND deleted_at IS NULL
+        """,
+        id=mirror.id,
+        version=mirror.version,
+        now=now,
+    )
+    return rows > 0
+
+
 def _mirror(row: Row) -> NamespaceMirror:
     return NamespaceMirror(
         id=int(row[0] or 0),
@@ -70,6 +181,10 @@ def _mirror(row: Row) -> NamespaceMirror:
         preset=str(row[12]),
         origin=str(row[13]),
     )
+
+
+def _listing(words: tuple[str, ...]) -> str | None:
+    return json.dumps(words) if words else None
 
 
 def _patterns(value: object) -> tuple[str, ...]:

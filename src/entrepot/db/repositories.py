@@ -6,7 +6,7 @@ from entrepot.db.database import Row, Transaction
 from entrepot.db.organisations import READ_ONLY
 from entrepot.model.access import Place, Repository
 from entrepot.model.tenancy import RepositoryFacts
-from entrepot.model.upstreams import DEFAULT_FRESHNESS, SYNCED, Source
+from entrepot.model.upstreams import DEFAULT_FRESHNESS, SYNCED, PullThrough, Source
 
 # What a `Repository` is made of: r is the repository, o its organisation.
 COLUMNS = f"""r.id, r.organisation_id, r.path, r.project_id, r.is_public * o.allows_public,
@@ -17,10 +17,14 @@ COLUMNS = f"""r.id, r.organisation_id, r.path, r.project_id, r.is_public * o.all
                r.accepts_push, r.may_shadow"""
 _FACTS = """
         SELECT r.id, r.path, o.id, o.public_id, o.slug, p.id, p.public_id, p.name, r.is_public,
-               r.is_read_only, r.immutable_tags, r.protected_tags, r.created_at, r.version
+               r.is_read_only, r.immutable_tags, r.protected_tags, r.created_at, r.version,
+               u.id, u.name, r.upstream_path, r.freshness, r.accepts_push, r.may_shadow, r.sync,
+               r.keeps_deleted, r.warm_tags, r.warm_platforms, r.accessed_at, r.last_synced_at,
+               r.last_sync_error
           FROM repositories AS r
           JOIN organisations AS o ON o.id = r.organisation_id
           LEFT JOIN projects AS p ON p.id = r.project_id
+          LEFT JOIN upstreams AS u ON u.id = r.upstream_id
          WHERE r.deleted_at IS NULL
            AND o.deleted_at IS NULL
 """
@@ -106,6 +110,7 @@ async def find_all(
 
 async def update(tx: Transaction, changed: RepositoryFacts) -> bool:
     """Store every policy, as the next version; False when another change came first."""
+    upstream = changed.upstream
     rows = await tx.execute(
         """
         UPDATE repositories
@@ -113,6 +118,13 @@ async def update(tx: Transaction, changed: RepositoryFacts) -> bool:
                is_read_only = :is_read_only,
                immutable_tags = :immutable_tags,
                protected_tags = :protected_tags,
+               freshness = :freshness,
+               accepts_push = :accepts_push,
+               may_shadow = :may_shadow,
+               sync = :sync,
+               keeps_deleted = :keeps_deleted,
+               warm_tags = :warm_tags,
+               warm_platforms = :warm_platforms,
                version = version + 1
          WHERE id = :id
            AND version = :version
@@ -121,8 +133,15 @@ async def update(tx: Transaction, changed: RepositoryFacts) -> bool:
         id=changed.id,
         is_public=int(changed.is_public),
         is_read_only=int(changed.is_read_only),
-        immutable_tags=json.dumps(changed.immutable_tags) if changed.immutable_tags else None,
-        protected_tags=json.dumps(changed.protected_tags) if changed.protected_tags else None,
+        immutable_tags=_listing(changed.immutable_tags),
+        protected_tags=_listing(changed.protected_tags),
+        freshness=upstream.freshness if upstream else None,
+        accepts_push=int(upstream.accepts_push) if upstream else 0,
+        may_shadow=int(upstream.may_shadow) if upstream else 0,
+        sync=upstream.sync if upstream else None,
+        keeps_deleted=int(upstream.keeps_deleted) if upstream else 0,
+        warm_tags=_listing(upstream.warm_tags) if upstream else None,
+        warm_platforms=_listing(upstream.warm_platforms) if upstream else None,
         version=changed.version,
     )
     return rows > 0
@@ -183,7 +202,7 @@ async def ensure(
         now=now,
         upstream_id=source.upstream_id if source else None,
         upstream_path=source.path if source else None,
-        freshness=source.freshness if source else None,
+        freshness=_freshness(source),
     )
     if row is None:
         message = "an upsert returns its row"
@@ -191,8 +210,16 @@ async def ensure(
     return as_repository(row)
 
 
+def _freshness(source: Source | None) -> int | None:
+    """What is usual is not stored, so that it is another where there is a sync."""
+    return source.freshness if source and source.freshness != DEFAULT_FRESHNESS else None
+
+
 async def has_first_component(tx: Transaction, organisation_id: int, component: str) -> bool:
-    """Whether a repository's path in this organisation is or begins with `component`."""
+    """Whether a repository's path in this organisation is or begins with `component`.
+
+    The same of the prefix of a namespace mirror.
+    """
     row = await tx.fetch_one(
         """
         SELECT 1
@@ -200,6 +227,12 @@ async def has_first_component(tx: Transaction, organisation_id: int, component: 
          WHERE organisation_id = :organisation_id
            AND deleted_at IS NULL
            AND (path = :component OR (path >= :low AND path < :high))
+         UNION ALL
+        SELECT 1
+          FROM namespace_mirrors
+         WHERE organisation_id = :organisation_id
+           AND deleted_at IS NULL
+           AND (prefix = :component OR (prefix >= :low AND prefix < :high))
          LIMIT 1
         """,
         organisation_id=organisation_id,
@@ -281,7 +314,36 @@ def _facts(row: Row) -> RepositoryFacts:
         protected_tags=_patterns(row[11]),
         created_at=int(row[12] or 0),
         version=int(row[13] or 0),
+        upstream=_pull_through(row[14:]),
     )
+
+
+def _pull_through(row: Row) -> PullThrough | None:
+    if row[0] is None:
+        return None
+    return PullThrough(
+        upstream_id=int(row[0]),
+        upstream_name=str(row[1]),
+        path=str(row[2]),
+        freshness=_number(row[3]),
+        accepts_push=bool(row[4]),
+        may_shadow=bool(row[5]),
+        sync=str(row[6]) if row[6] is not None else None,
+        keeps_deleted=bool(row[7]),
+        warm_tags=_patterns(row[8]),
+        warm_platforms=_patterns(row[9]),
+        accessed_at=_number(row[10]),
+        last_synced_at=_number(row[11]),
+        last_sync_error=str(row[12]) if row[12] is not None else None,
+    )
+
+
+def _number(value: str | float | bytes | None) -> int | None:
+    return int(value) if value is not None else None
+
+
+def _listing(words: tuple[str, ...]) -> str | None:
+    return json.dumps(words) if words else None
 
 
 def _patterns(value: object) -> tuple[str, ...]:

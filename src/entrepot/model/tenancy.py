@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from entrepot.model.access import Kind, Role
+from entrepot.model.upstreams import PullThrough
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ class RepositoryFacts:
     """A repository and its policies. Patterns match tags.
 
     `is_public` is what was set; it counts while the organisation allows public repositories.
+    `upstream` is where a pull-through repository comes from.
     """
 
     id: int
@@ -113,6 +115,7 @@ class RepositoryFacts:
     protected_tags: tuple[str, ...]
     created_at: int
     version: int
+    upstream: PullThrough | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,10 @@
 import asyncio
 from collections import deque
 
-from entrepot.blobs.spool import SpoolView
+from entrepot.blobs.spool import Spool, SpoolView
 from entrepot.model.errors import EntrepotError, UpstreamDown
+
+_COPY_BYTES = 1024 * 1024
 
 
 class Progress:
@@ -73,7 +75,7 @@ class Progress:
     async def announced(self) -> None:
         """Wait until the size is known as well as it will be. Raises what made the fetch fail."""
         await self._announced.wait()
-        if self.failure is not None and self.written == 0:
+        if self.failure is not None:
             raise again(self.failure)
 
     async def beyond(self, start: int) -> None:
@@ -93,6 +95,12 @@ class Progress:
         if self._view is None:
             return b""
         return await self._view.read(start, min(most, self.open_to - start))
+
+    async def copy_into(self, spool: Spool) -> None:
+        """Have another spool begin with what was given out so far. Raises StorageFailed."""
+        while spool.size < self.written and self._view is not None:
+            missing = self.written - spool.size
+            await spool.append([await self._view.read(spool.size, min(missing, _COPY_BYTES))])
 
     def join(self) -> None:
         """One more reader."""

@@ -1,93 +1,213 @@
-"""Blobs that an upstream has and we do not: each fetched once, for all who ask meanwhile."""
+"""Blobs that an upstream has and we do not: each fetched once, for all who ask meanwhile.
+
+One process leads a fetch, from the upstream into its node's spool; the others follow it. What
+readers get is always their own node's spool, so that their number and pace cost no memory.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Protocol
-
-import structlog
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from entrepot.blobs.answers import Arriving, File
-from entrepot.blobs.disk import DiskStore
-from entrepot.blobs.spool import SpoolFolder
-from entrepot.db import blobs
-from entrepot.db.database import Database
+from entrepot.db import blobs, fetches, repositories
+from entrepot.db.database import Transaction
 from entrepot.model.access import Repository
-from entrepot.model.clock import Clock
 from entrepot.model.digests import Digest
+from entrepot.model.errors import BlobUnknown, NotFound, ObjectMissing, UpstreamMissing
+from entrepot.model.stored import LinkedBlob
 from entrepot.model.upstreams import Source
+from entrepot.services.fetch_here import Fetch, StoredMeanwhile
+from entrepot.services.fetch_lead import Means
+from entrepot.services.fetch_progress import Reader
+from entrepot.services.fetch_relay import Relays
+from entrepot.services.holdings import hold_blob
 
-log = structlog.get_logger()
+T = TypeVar("T")
 
-
-class RemoteBlob(Protocol):
-    """A blob as an upstream sends it, from `offset` on; `size` is the whole one's, if known."""
-
-    size: int | None
-    offset: int
-    pieces: AsyncIterator[bytes]
-
-
-class Remote(Protocol):
-    """What fetches ask of an upstream."""
-
-    async def head_blob(self, path: str, digest: Digest) -> int | None:
-        """The blob's size, if the upstream says it. Raises UpstreamError."""
-
-    def blob(
-        self, path: str, digest: Digest, offset: int = 0
-    ) -> AbstractAsyncContextManager[RemoteBlob]:
-        """The blob's bytes. Raises UpstreamError."""
-
-
-class Remotes(Protocol):
-    """The upstreams, each behind its breaker and its budget."""
-
-    def calling(self, upstream_id: int) -> AbstractAsyncContextManager[Remote]:
-        """The upstream, for one call. Raises UpstreamError."""
-
-
-@dataclass(frozen=True, slots=True)
-class FetchLimits:
-    """Sizes in bytes, times in seconds. `grace` protects a blob that nothing references yet, µs."""
-
-    grace: int
-    finish_bytes: int
-    spool_bytes: int
-    take_over_seconds: float = 10.0
+_LOOKS = 3  # at what was stored between two looks
 
 
 class Fetches:
     """The fetches of this process."""
 
-    def __init__(
-        self,
-        database: Database,
-        store: DiskStore,
-        spools: SpoolFolder,
-        remotes: Remotes,
-        clock: Clock,
-        limits: FetchLimits,
-    ) -> None:
-        self._database = database
-        self._store = store
-        self._spools = spools
-        self._remotes = remotes
-        self._clock = clock
-        self._limits = limits
+    def __init__(self, means: Means, relays: Relays) -> None:
+        self._means = means
+        self._relays = relays
+        self._running: dict[tuple[int, str], Fetch] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._once: dict[tuple[int, str], asyncio.Task[int | None]] = {}
 
     async def join(self, repository: Repository, digest: Digest) -> File | Arriving:
-        """The blob from the repository's upstream, to be had or arriving.
+        """The blob from the repository's upstream: to be had, or arriving.
 
-        The caller closes what arrives. Raises UpstreamError, StorageFull, StorageFailed,
-        Unavailable.
+        Whoever gets what arrives closes it. Raises BlobUnknown, UpstreamError, StorageFull,
+        StorageFailed, Unavailable.
         """
-        raise NotImplementedError
+        source = _source(repository)
+        for _ in range(_LOOKS):
+            fetch = self._running.get((source.upstream_id, str(digest)))
+            if fetch is None:
+                file = await self._stored(repository, digest)
+                if file is not None:
+                    return file
+                fetch = self._running.get((source.upstream_id, str(digest)))
+            if fetch is None:
+                fetch = self._start(repository, source, digest)
+            else:
+                self._means.remotes.note_coalesced(source.upstream_id)
+            try:
+                return await self._read(fetch, repository, digest)
+            except StoredMeanwhile:
+                continue
+            except UpstreamMissing as error:
+                raise _unknown(digest) from error
+        raise StoredMeanwhile("this blob was stored and removed meanwhile; try again")
 
     async def size(self, repository: Repository, digest: Digest) -> int | None:
         """How large the upstream's blob is, if it says so; nothing is fetched.
 
-        Raises UpstreamError, Unavailable.
+        Raises BlobUnknown, UpstreamError.
         """
-        raise NotImplementedError
+        source = _source(repository)
+        fetch = self._running.get((source.upstream_id, str(digest)))
+        if fetch is not None and repository.id in fetch.holders and fetch.progress.size is not None:
+            return fetch.progress.size
+        return await self._ask_once(repository, digest)
+
+    async def relay(self, id: str) -> Arriving:  # noqa: A002  # the row's
+        """What another node of ours asks for. Raises NotFound, UpstreamError."""
+        async with self._means.database.read() as tx:
+            row = await fetches.find_by_id(tx, id)
+            first = await repositories.find_by_id(tx, row.repository_id) if row else None
+        if row is None or first is None or first.source is None or row.node != self._means.node:
+            raise NotFound("there is no such fetch here")
+        fetch = self._running.get((row.upstream_id, row.digest))
+        if fetch is None:
+            fetch = self._start(first, first.source, Digest.parse(row.digest))
+        return await self._announced(fetch)
+
+    async def close(self) -> None:
+        """Stop all fetches; other processes may go on with them."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start(self, repository: Repository, source: Source, digest: Digest) -> Fetch:
+        key = (source.upstream_id, str(digest))
+        fetch = Fetch(self._means, self._relays, repository, source, digest)
+        self._running[key] = fetch
+        task = asyncio.create_task(fetch.run())
+        self._tasks.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            del self._running[key]
+
+        task.add_done_callback(ended)
+        return fetch
+
+    async def _read(self, fetch: Fetch, repository: Repository, digest: Digest) -> Arriving:
+        """The fetch's bytes, for those who may have them."""
+        reader = Reader(fetch.progress)  # before anything is waited for, so that it stays open
+        try:
+            if not await fetch.is_proved(repository):
+                await self._ask_once(repository, digest)
+                fetch.prove(repository)
+            await fetch.progress.announced()
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+
+    async def _announced(self, fetch: Fetch) -> Arriving:
+        reader = Reader(fetch.progress)
+        try:
+            await fetch.progress.announced()
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+
+    async def _stored(self, repository: Repository, digest: Digest) -> File | None:
+        """The blob, if somebody has it and this repository may."""
+        async with self._means.database.read() as tx:
+            linked = await blobs.find(tx, repository.id, str(digest))
+            blob = linked or await blobs.find_anywhere(tx, str(digest))
+        file = self._open(blob)
+        if file is None or linked is not None:
+            return file
+        # Somebody else's: what one credential fetched is another's once that has proved access.
+        await self._ask_once(repository, digest)
+        if not await self._means.database.write(lambda tx: self._link(tx, repository, digest)):
+            return None
+        return file
+
+    def _open(self, blob: LinkedBlob | None) -> File | None:
+        if blob is None:
+            return None
+        try:
+            return self._means.store.open(blob.storage_key, blob.size)
+        except ObjectMissing:
+            return None
+
+    async def _link(self, tx: Transaction, repository: Repository, digest: Digest) -> bool:
+        """Make a blob that is here one of this repository's too; False when one of them went."""
+        now = self._means.clock.now()
+        blob = await blobs.find_anywhere(tx, str(digest))
+        holder = await repositories.find_by_id(tx, repository.id)
+        if blob is None or holder is None:
+            return False
+        await hold_blob(
+            tx,
+            holder,
+            str(digest),
+            blob.size,
+            now=now,
+            protected_until=now + self._means.limits.grace,
+        )
+        return True
+
+    async def _ask_once(self, repository: Repository, digest: Digest) -> int | None:
+        """HEAD at the upstream with the repository's own credential and path, once for all.
+
+        Raises BlobUnknown, UpstreamError.
+        """
+        source = _source(repository)
+
+        async def ask() -> int | None:
+            try:
+                async with self._means.remotes.calling(source.upstream_id) as remote:
+                    return await remote.head_blob(source.path, digest)
+            except UpstreamMissing as error:
+                raise _unknown(digest) from error
+
+        return await _shared(self._once, (repository.id, str(digest)), ask)
+
+
+async def _shared(
+    running: dict[tuple[int, str], asyncio.Task[T]],
+    key: tuple[int, str],
+    work: Callable[[], Awaitable[T]],
+) -> T:
+    """What `work` answers, done once for all who ask meanwhile; it outlives each of them."""
+
+    async def run() -> T:
+        return await work()
+
+    task = running.get(key)
+    if task is None:
+        task = running[key] = asyncio.create_task(run())
+        task.add_done_callback(lambda _: running.pop(key, None))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return await asyncio.shield(task)
+
+
+def _source(repository: Repository) -> Source:
+    if repository.source is None:
+        message = "only pull-through repositories fetch"
+        raise AssertionError(message)
+    return repository.source
+
+
+def _unknown(digest: Digest) -> BlobUnknown:
+    return BlobUnknown("neither this registry nor its upstream has such a blob", digest=str(digest))

@@ -14,23 +14,25 @@ from entrepot.db import (
     uploads,
 )
 from entrepot.db.database import Database, Transaction
-from entrepot.model.access import Action, Actor, Repository
+from entrepot.model.access import Action, Actor, Place, Repository
 from entrepot.model.clock import Clock
 from entrepot.model.errors import Denied, FieldInvalid, NameUnknown, NotFound, Stale, Taken
 from entrepot.model.ids import new_id, to_text
 from entrepot.model.names import RepositoryName
 from entrepot.model.tenancy import Change, Organisation, RepositoryFacts
+from entrepot.services import pull_through
 from entrepot.services.access import Access, require_writable
 from entrepot.services.addresses import DEFAULT_ORGANISATION, NO_REPOSITORY, Address, Addresses
 from entrepot.services.audit import record
 from entrepot.services.organisations import STALE, require_version
+from entrepot.services.pull_through import UpstreamPath
 
 PATTERNS = 50  # of a repository, of each kind
 PATTERN = r"[A-Za-z0-9._*-]{1,128}"
 
 _SCAN = 1_000  # repositories that one statement looks at for a caller who may see few
 _PATTERN = re.compile(PATTERN)
-_POLICIES = frozenset({"is_public", "is_read_only", "immutable_tags", "protected_tags"})
+_POLICIES = frozenset({"is_public", "is_read_only", "immutable_tags", "protected_tags", "upstream"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +123,17 @@ class Repositories:
             return await _facts(tx, repository_id)
 
     async def create(
-        self, actor: Actor, organisation: str, path: str, policies: Mapping[str, object]
+        self,
+        actor: Actor,
+        organisation: str,
+        path: str,
+        policies: Mapping[str, object],
+        *,
+        chosen: UpstreamPath | None = None,
     ) -> RepositoryFacts:
         """Make a repository; any policy but the usual takes who may manage repositories.
 
+        With `chosen` it comes from there, if the caller may use that upstream.
         Raises NameInvalid, FieldInvalid, Taken, Unauthenticated, NotFound, Denied.
         """
         name = RepositoryName.parse(path)
@@ -134,37 +143,93 @@ class Repositories:
 
         async def work(tx: Transaction) -> RepositoryFacts:
             now = self._clock.now()
-            known = await self._access.known(tx, actor)
-            entered = await self._access.enter(tx, known, Action.BROWSE, organisation)
-            await installation.lock(tx, DEFAULT_ORGANISATION)
-            address = Address(entered.public_id, name)
-            place = await self._addresses.place(tx, address)
-            self._access.require(known, Action.CREATE_REPOSITORY, place, address)
-            if policies:
-                self._access.require(known, Action.MANAGE_REPOSITORY, place, address)
+            known, entered, place = await self._enter_new(
+                tx, actor, organisation, name, policies, makes=True
+            )
             existing = await repositories.find(tx, place)
             if existing is not None and existing.id == repository_id:
                 return await _facts(tx, repository_id)  # made by this, before an unknown COMMIT
-            await self._require_free(tx, entered, name, is_taken=existing is not None)
-            await repositories.ensure(tx, place, new_id=repository_id, now=now)
+            await self._require_free(tx, entered, name, existing, is_hosted=chosen is None)
+            details: dict[str, object] = {"by": "api"}
+            source = None
+            if chosen is not None:
+                source = (await pull_through.use(tx, self._access, known, entered, chosen)).source
+                details |= {"upstream": chosen.upstream.name, "upstream_path": chosen.path}
+            await repositories.ensure(tx, place, new_id=repository_id, now=now, source=source)
             made = await _facts(tx, repository_id)
             if policies:
                 made = await _update(tx, entered, made, policies)
-            await record(tx, actor, _change("repository.created", made, {"by": "api"}), now=now)
+            await record(tx, actor, _change("repository.created", made, details), now=now)
             return made
 
         return await self._database.write(work)
 
+    async def require_creatable(
+        self,
+        actor: Actor,
+        organisation: str,
+        path: str,
+        policies: Mapping[str, object],
+    ) -> tuple[Actor, Organisation]:
+        """Judge whether a pull-through repository could be made now; by whom, and where.
+
+        Raises what `create` does.
+        """
+        name = RepositoryName.parse(path)
+        require_policies(policies)
+        async with self._database.read() as tx:
+            known, entered, place = await self._enter_new(tx, actor, organisation, name, policies)
+            existing = await repositories.find(tx, place)
+            await self._require_free(tx, entered, name, existing, is_hosted=False)
+        return known, entered
+
+    async def _enter_new(
+        self,
+        tx: Transaction,
+        actor: Actor,
+        organisation: str,
+        name: RepositoryName,
+        policies: Mapping[str, object],
+        *,
+        makes: bool = False,
+    ) -> tuple[Actor, Organisation, Place]:
+        """Who asks, the organisation, and where the repository would be.
+
+        `makes`: it is about to be made, so no new slug or project id may come in between.
+        Raises Unauthenticated, NotFound, Denied.
+        """
+        known = await self._access.known(tx, actor)
+        entered = await self._access.enter(tx, known, Action.BROWSE, organisation)
+        if makes:
+            await installation.lock(tx, DEFAULT_ORGANISATION)
+        address = Address(entered.public_id, name)
+        place = await self._addresses.place(tx, address)
+        self._access.require(known, Action.CREATE_REPOSITORY, place, address)
+        if any(policies.values()):
+            self._access.require(known, Action.MANAGE_REPOSITORY, place, address)
+        return known, entered, place
+
     async def _require_free(
-        self, tx: Transaction, organisation: Organisation, name: RepositoryName, *, is_taken: bool
+        self,
+        tx: Transaction,
+        organisation: Organisation,
+        name: RepositoryName,
+        existing: Repository | None,
+        *,
+        is_hosted: bool,
     ) -> None:
         """The path must be nobody's, and lead here by the short form too. Raises Taken.
 
         In the default organisation a path may begin with the slug or project id of somebody else:
         what lies behind it would be hidden.
         """
-        if is_taken:
-            raise Taken("there is a repository at this path already", field="path")
+        if existing is not None:
+            message = "there is a repository at this path already"
+            if not is_hosted:
+                message += (
+                    "; what one comes from can be neither added nor changed: choose another path"
+                )
+            raise Taken(message, field="path")
         if await installation.find(tx, DEFAULT_ORGANISATION) != str(organisation.id):
             return
         own = Address(organisation.public_id, name)
@@ -203,7 +268,7 @@ class Repositories:
             before = await _facts(tx, repository_id)
             require_version(before.version, version)
             changed = await _update(tx, organisation, before, policies)
-            details = {name: getattr(changed, name) for name in sorted(policies)}
+            details = {name: policies[name] for name in sorted(policies)}
             change = _change("repository.changed", before, details)
             await record(tx, actor, change, now=self._clock.now())
             return changed
@@ -254,6 +319,8 @@ def require_policies(policies: Mapping[str, object]) -> None:
     for field, value in policies.items():
         if field not in _POLICIES:
             raise FieldInvalid(f"{field} is no policy of a repository", field=field)
+        if isinstance(value, Mapping):
+            pull_through.require_fields(value)
         if not isinstance(value, tuple):
             continue
         if len(value) > PATTERNS or not all(_PATTERN.fullmatch(pattern) for pattern in value):
@@ -274,6 +341,11 @@ async def _update(
     if policies.get("is_public") and not organisation.allows_public:
         message = "this organisation allows no public repositories; one of its owners can"
         raise Denied(message, field="is_public")
+    policies = dict(policies)
+    if isinstance(fields := policies.get("upstream"), Mapping):
+        if before.upstream is None:
+            raise FieldInvalid(pull_through.IS_FIXED, field="upstream")
+        policies["upstream"] = pull_through.changed(before.upstream, fields)
     changed = replace(before, **policies)  # type: ignore[arg-type]  # by require_policies
     if not await repositories.update(tx, changed):
         raise Stale(STALE)

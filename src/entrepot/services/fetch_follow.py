@@ -1,0 +1,135 @@
+"""Following a fetch that another node leads: what that has comes into a spool of this node."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+
+import structlog
+
+from entrepot.blobs.answers import File
+from entrepot.blobs.spool import Spool
+from entrepot.db import blobs
+from entrepot.db.fetches import FetchRow
+from entrepot.model.digests import Digest
+from entrepot.model.errors import NotFound, ObjectMissing, UpstreamBroken, UpstreamDown
+from entrepot.services.fetch_fill import Filling
+from entrepot.services.fetch_lead import Means
+from entrepot.services.fetch_progress import Progress
+from entrepot.services.fetch_relay import Relays
+from entrepot.services.fetch_tail import Tailing
+from entrepot.services.fetch_watch import Left, Watch
+
+log = structlog.get_logger()
+
+_AGAIN_SECONDS = 0.5
+_ROW_SECONDS = 0.05
+_COPY_BYTES = 1024 * 1024
+
+
+class Unreachable(UpstreamDown):
+    """Whoever leads the fetch is on a node that has not said how it can be reached."""
+
+
+class Following:
+    """One fetch that another process leads."""
+
+    def __init__(
+        self, means: Means, relays: Relays, upstream_id: int, digest: Digest, progress: Progress
+    ) -> None:
+        self._means = means
+        self._relays = relays
+        self._digest = digest
+        self._progress = progress
+        self._watch = Watch(means, upstream_id, digest, progress)
+        self._tailing = Tailing(means, digest, progress, self._watch)
+
+    async def follow(self, row: FetchRow, spool: Spool | None = None) -> Left | None:
+        """Follow to the end; what is left to go on with, if the leader does not get there.
+
+        `spool` is what is here already. Raises GivenUp, Unreachable, UpstreamBroken, StorageFull,
+        StorageFailed, Unavailable.
+        """
+        if spool is None and row.node != self._means.node and row.node_url:
+            spool = self._means.spools.write(row.id, self._digest, is_new=True)
+        if spool is None and (row.node == self._means.node or row.node_url):
+            left = await self._tailing.tail(row)
+            if left is None or left.row is None or left.spool is None:
+                return left
+            if left.row.node == self._means.node:
+                return left
+            row, spool = left.row, left.spool
+        if spool is None or not row.node_url:
+            message = "another node fetches this blob and has no ENTREPOT_NODE__URL"
+            raise Unreachable(message)
+        try:
+            self._progress.read_from(spool.view())
+            return await self._relay(row, spool)
+        except BaseException:
+            spool.discard()
+            await spool.close()
+            raise
+
+    async def _relay(self, row: FetchRow, spool: Spool) -> Left | None:
+        while True:
+            try:
+                async with self._relays.take(row.node_url, row.id, spool.size) as relayed:
+                    if not self._progress.is_announced:
+                        self._progress.announce(relayed.size)
+                    await Filling(spool, self._progress).take(relayed.pieces)
+                self._check(spool)
+                return await self._until_stored(row, spool)
+            except (NotFound, UpstreamDown) as error:
+                log.warning("fetch.relay_broken", at=spool.size, error=error.message)
+            current = await self._watch.current()
+            if current is None:
+                return await self._complete(spool)
+            if current.id == row.id:
+                if self._watch.is_dead(current):
+                    return Left(current, spool)
+                await asyncio.sleep(_AGAIN_SECONDS)
+            row = current
+
+    def _check(self, spool: Spool) -> None:
+        if not spool.is_right():
+            message = f"the bytes of {self._digest} were changed between two nodes; try again"
+            raise UpstreamBroken(message, digest=str(self._digest))
+        spool.seal()
+        self._progress.reach(spool.size, is_right=True)
+
+    async def _until_stored(self, row: FetchRow, spool: Spool) -> Left | None:
+        """All bytes are here, for the other processes too until the leader has stored its own."""
+        while (current := await self._watch.current()) is not None and current.id == row.id:
+            if self._watch.is_dead(current):
+                return Left(current, spool)
+            await asyncio.sleep(_ROW_SECONDS)
+        spool.discard()
+        await spool.close()
+        return None
+
+    async def _complete(self, spool: Spool) -> Left | None:
+        """The fetch was ended: what is missing here is in the store, or still to be fetched."""
+        async with self._means.database.read() as tx:
+            blob = await blobs.find_anywhere(tx, str(self._digest))
+        try:
+            file = self._means.store.open(blob.storage_key, blob.size) if blob else None
+        except ObjectMissing:
+            file = None
+        if file is None:
+            return Left(None, spool)
+        if not self._progress.is_announced:
+            self._progress.announce(file.size)
+        await Filling(spool, self._progress).take(_pieces(file, spool.size))
+        self._check(spool)
+        spool.discard()
+        await spool.close()
+        return None
+
+
+async def _pieces(file: File, start: int) -> AsyncIterator[bytes]:
+    with file.path.open("rb") as content:
+        while start < file.size:
+            piece = await asyncio.to_thread(os.pread, content.fileno(), _COPY_BYTES, start)
+            if not piece:
+                return
+            start += len(piece)
+            yield piece

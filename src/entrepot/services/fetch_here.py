@@ -1,0 +1,261 @@
+"""One blob's way into this process: whether we lead its fetch or follow another who does."""
+
+import asyncio
+
+import structlog
+
+from entrepot.blobs.spool import Spool
+from entrepot.db import blobs, fetches
+from entrepot.db.database import Transaction
+from entrepot.db.fetches import FetchRow
+from entrepot.model.access import Repository
+from entrepot.model.digests import Digest
+from entrepot.model.errors import Conflict, EntrepotError, ObjectMissing
+from entrepot.model.upstreams import Source
+from entrepot.services.fetch_follow import Following, Unreachable
+from entrepot.services.fetch_lead import Leading, Means
+from entrepot.services.fetch_progress import Progress
+from entrepot.services.fetch_relay import Relays
+from entrepot.services.fetch_watch import GivenUp, given_up
+
+log = structlog.get_logger()
+
+_CLAIMS = 2  # who waits for another's fetch that fails tries once to lead
+_FAILED = "something went wrong while a blob was fetched; the registry's log tells its operator"
+
+
+class StoredMeanwhile(Conflict):
+    """The blob was stored since somebody looked: look again."""
+
+
+class Fetch:
+    """One blob that arrives, for every reader in this process."""
+
+    def __init__(
+        self, means: Means, relays: Relays, repository: Repository, source: Source, digest: Digest
+    ) -> None:
+        self._means = means
+        self._relays = relays
+        self._source = source
+        self._digest = digest
+        self._claimed = asyncio.Event()
+        self.progress = Progress()
+        # Those whose own credential and path are proved; all of them hold the blob in the end.
+        self.holders: dict[int, Repository] = {repository.id: repository}
+        self._first = repository
+        self._leader_repository_id: int | None = None
+        self._is_left = False
+
+    async def run(self) -> None:
+        """Bring the blob here; how it went is for the readers to hear."""
+        try:
+            await self._run()
+        except EntrepotError as error:
+            self.progress.fail(error)
+            if not isinstance(error, StoredMeanwhile):
+                log.warning(
+                    "fetch.failed",
+                    digest=str(self._digest),
+                    upstream=self._source.upstream_id,
+                    error=error.message,
+                )
+        except Exception:  # a mistake of ours: nobody may wait for ever
+            log.exception("fetch.failed", digest=str(self._digest))
+            self.progress.fail(EntrepotError(_FAILED))
+        finally:
+            self.progress.end()
+            self._claimed.set()
+
+    async def is_proved(self, repository: Repository) -> bool:
+        """Whether the repository may have what this brings, as far as that was proved by now.
+
+        The one for which the leader fetches has proved it by that.
+        """
+        await self._claimed.wait()
+        if self._leader_repository_id == repository.id:
+            self.holders[repository.id] = repository
+        return repository.id in self.holders
+
+    def prove(self, repository: Repository) -> None:
+        """The repository's own credential was seen to reach the blob at its own path."""
+        self.holders[repository.id] = repository
+
+    async def _run(self) -> None:
+        """Lead, or follow; and when whoever led has failed before any byte came, lead once."""
+        spool: Spool | None = None
+        for attempt in range(_CLAIMS):
+            new_id = self._means.spools.new_id()
+            # Before the row, so that whoever sees the row finds the spool.
+            spool = self._named(spool, new_id)
+            row = await self._claimed_by(spool, new_id)
+            if row.id == new_id:
+                return await self._lead(new_id, spool)
+            await self._let_go(spool)
+            try:
+                spool = await self._follow(row)
+            except GivenUp:
+                if attempt + 1 == _CLAIMS or self.progress.written:
+                    raise
+                spool = None
+            else:
+                if spool is None:
+                    return None
+        if spool is not None:
+            await self._let_go(spool)
+        raise given_up()
+
+    def _named(self, spool: Spool | None, id: str) -> Spool:  # noqa: A002
+        """A spool of this name: what is here of the blob already, or a new one."""
+        if spool is None:
+            spool = self._means.spools.write(id, self._digest, is_new=True)
+            if spool is None:
+                message = "a name that nothing ever had is taken"
+                raise AssertionError(message)
+        else:
+            spool.rename(id)
+        return spool
+
+    async def _claimed_by(self, spool: Spool, new_id: str) -> FetchRow:
+        """The row of whoever leads now. Raises StoredMeanwhile."""
+        try:
+            row = await self._claim(new_id)
+        except BaseException:
+            await self._let_go(spool)
+            raise
+        if row is None:
+            await self._let_go(spool)
+            raise StoredMeanwhile("the blob was stored meanwhile")
+        if row.repository_id != self._first.id:
+            # Somebody of another repository was first: whoever waits here has proved nothing yet.
+            self.holders.pop(self._first.id, None)
+        self._leader_repository_id = row.repository_id
+        self._claimed.set()
+        return row
+
+    async def _claim(self, new_id: str) -> FetchRow | None:
+        """The row of whoever leads; None when there is nothing left to fetch."""
+
+        async def work(tx: Transaction) -> FetchRow | None:
+            row = await fetches.claim(
+                tx,
+                upstream_id=self._source.upstream_id,
+                digest=str(self._digest),
+                id=new_id,
+                repository_id=self._first.id,
+                leader=self._means.leader,
+                node=self._means.node,
+                node_url=self._means.node_url,
+                now=self._means.clock.now(),
+            )
+            if row.id == new_id and await self._is_stored(tx):
+                await fetches.delete(tx, new_id)
+                return None
+            return row
+
+        return await self._means.database.write(work, durable=False)
+
+    async def _is_stored(self, tx: Transaction) -> bool:
+        blob = await blobs.find_anywhere(tx, str(self._digest))
+        if blob is None:
+            return False
+        try:
+            self._means.store.open(blob.storage_key, blob.size)
+        except ObjectMissing:
+            return False  # storing it again heals it
+        return True
+
+    async def _lead(self, id: str, spool: Spool, *, is_listed: bool = True) -> None:  # noqa: A002
+        try:
+            self.progress.read_from(spool.view())
+            await Leading(
+                self._means,
+                id,
+                self._source,
+                self._digest,
+                self.holders,
+                self.progress,
+                is_listed=is_listed,
+            ).run(spool)
+        except asyncio.CancelledError:
+            self._is_left = True  # this process stops: whoever comes next may go on
+            raise
+        except BaseException:
+            # First the row, so that whoever sees the spool go may lead at once.
+            await self._end(id)
+            raise
+        finally:
+            await self._let_go(spool)
+
+    async def _end(self, id: str) -> None:  # noqa: A002
+        try:
+            await self._means.database.write(lambda tx: fetches.delete(tx, id), durable=False)
+        except EntrepotError as error:
+            log.warning("fetch.row_left", digest=str(self._digest), error=error.message)
+
+    async def _let_go(self, spool: Spool) -> None:
+        if not self._is_left:
+            spool.discard()
+        await spool.close()
+
+    async def _follow(self, row: FetchRow) -> Spool | None:
+        """Follow to the end; the spool to go on with when the fetch was ended without us.
+
+        Raises GivenUp, and what leading raises.
+        """
+        following = Following(
+            self._means, self._relays, self._source.upstream_id, self._digest, self.progress
+        )
+        spool: Spool | None = None
+        while True:
+            try:
+                left = await following.follow(row, spool)
+            except Unreachable as error:
+                log.warning("fetch.alone", digest=str(self._digest), error=error.message)
+                new_id = self._means.spools.new_id()
+                await self._lead(new_id, self._named(None, new_id), is_listed=False)
+                return None
+            if left is None:
+                return None
+            if left.row is None:
+                return left.spool
+            new_id = self._means.spools.new_id()
+            spool = self._named(left.spool, new_id)
+            leader = await self._take_over(left.row, spool, new_id)
+            if leader is None:
+                return spool
+            if leader.id == new_id:
+                await self._lead(new_id, spool)
+                return None
+            row = leader
+
+    async def _take_over(self, row: FetchRow, spool: Spool, new_id: str) -> FetchRow | None:
+        """Lead instead of a leader that is gone; who leads then, perhaps another after all."""
+
+        async def work(tx: Transaction) -> FetchRow | None:
+            await fetches.take_over(
+                tx,
+                row,
+                id=new_id,
+                leader=self._means.leader,
+                node=self._means.node,
+                node_url=self._means.node_url,
+            )
+            return await fetches.find(tx, row.upstream_id, row.digest)
+
+        try:
+            if spool.size < self.progress.written:
+                await self.progress.copy_into(spool)
+            leader = await self._means.database.write(work, durable=False)
+        except BaseException:
+            await self._let_go(spool)
+            raise
+        if leader is not None and leader.id == new_id:
+            log.warning(
+                "fetch.taken_over",
+                digest=str(self._digest),
+                upstream=self._source.upstream_id,
+                at=spool.size,
+            )
+            # What its leader may have stored and not told: nobody can point at that any more.
+            self._means.store.remove(row.id)
+        return leader

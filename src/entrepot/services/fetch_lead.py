@@ -1,0 +1,298 @@
+"""Leading a fetch: from the upstream into the spool, checked, stored, and told to the database."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from entrepot.blobs.disk import DiskStore
+from entrepot.blobs.spool import Spool, SpoolFolder
+from entrepot.db import blobs, fetches, repositories
+from entrepot.db.database import Database, Transaction
+from entrepot.model.access import Repository
+from entrepot.model.clock import Clock
+from entrepot.model.digests import Digest
+from entrepot.model.errors import EntrepotError, UpstreamBroken, UpstreamBusy, UpstreamDown
+from entrepot.model.upstreams import Source
+from entrepot.services.fetch_fill import Filling
+from entrepot.services.fetch_progress import Progress
+from entrepot.services.holdings import hold_blob, keep_object
+
+log = structlog.get_logger()
+
+_PAUSES = (0.0, 0.5, 2.0)  # seconds before each attempt that follows one without a byte
+_BEAT_SECONDS = 3.0
+_LOOK_SECONDS = 1.0
+_RETRY_SECONDS = 30
+
+
+class RemoteBlob(Protocol):
+    """A blob as an upstream sends it, from `offset` on; `size` is the whole one's, if known."""
+
+    @property
+    def size(self) -> int | None: ...
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def pieces(self) -> AsyncIterator[bytes]: ...
+
+
+class Remote(Protocol):
+    """What fetches ask of an upstream."""
+
+    async def head_blob(self, path: str, digest: Digest) -> int | None:
+        """The blob's size, if the upstream says it. Raises UpstreamError."""
+
+    def blob(
+        self, path: str, digest: Digest, offset: int = 0
+    ) -> AbstractAsyncContextManager[RemoteBlob]:
+        """The blob's bytes. Raises UpstreamError."""
+
+
+class Remotes(Protocol):
+    """The upstreams, each behind its breaker and its budget."""
+
+    def calling(
+        self, upstream_id: int, *, transfers: bool = False
+    ) -> AbstractAsyncContextManager[Remote]:
+        """The upstream, for one call. Raises UpstreamError."""
+
+    def note_bytes(self, upstream_id: int, number: int) -> None:
+        """So many bytes came from the upstream."""
+
+    def note_coalesced(self, upstream_id: int) -> None:
+        """Somebody got what was being fetched for another."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """Sizes in bytes, times in seconds. `grace` protects a blob that nothing references yet, µs.
+
+    `finish_bytes`: a fetch that nobody waits for ends when it has more than these to go.
+    """
+
+    grace: int
+    finish_bytes: int
+    spool_bytes: int
+    take_over_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every fetch of this process works with. `node` is this machine with its data folder."""
+
+    database: Database
+    store: DiskStore
+    spools: SpoolFolder
+    remotes: Remotes
+    clock: Clock
+    limits: FetchLimits
+    leader: str
+    node: str
+    node_url: str
+
+
+class Leading:
+    """One fetch that this process leads. `id` is its row's, and the key of the object to be.
+
+    Not `is_listed`: another node leads as well, and we cannot reach it.
+    """
+
+    def __init__(
+        self,
+        means: Means,
+        id: str,  # noqa: A002  # the row's
+        source: Source,
+        digest: Digest,
+        holders: Mapping[int, Repository],
+        progress: Progress,
+        *,
+        is_listed: bool = True,
+    ) -> None:
+        self._means = means
+        self._id = id
+        self._source = source
+        self._digest = digest
+        self._holders = holders
+        self._progress = progress
+        self._is_listed = is_listed
+        self._is_announced = False
+        self._is_whole = False
+        self._is_abandoned = False
+
+    async def run(self, spool: Spool) -> None:
+        """Fetch, check and store. Raises UpstreamError, StorageFull, StorageFailed, Unavailable."""
+        fetching = asyncio.current_task()
+        watching = asyncio.create_task(self._watch(spool, fetching))
+        try:
+            await self._fetch(spool)
+            self._is_whole = True
+            await self._finish(spool)
+        except asyncio.CancelledError:
+            if self._is_abandoned and fetching is not None:
+                fetching.uncancel()
+                message = "nobody waited for this blob any more; ask for it again"
+                raise UpstreamDown(message, digest=str(self._digest)) from None
+            raise
+        finally:
+            watching.cancel()
+
+    async def _fetch(self, spool: Spool) -> None:
+        """Ask until all bytes have come, each time for those that are missing."""
+        failures = 0
+        while True:
+            before = spool.size
+            try:
+                await self._ask(spool)
+            except UpstreamDown as error:
+                failures = 0 if spool.size > before else failures + 1
+                if failures >= len(_PAUSES) or not self._is_announced:
+                    raise
+                log.warning(
+                    "fetch.interrupted",
+                    digest=str(self._digest),
+                    upstream=self._source.upstream_id,
+                    at=spool.size,
+                    error=error.message,
+                )
+                await asyncio.sleep(_PAUSES[failures])
+            else:
+                return
+
+    async def _ask(self, spool: Spool) -> None:
+        upstream_id, size = self._source.upstream_id, self._progress.size
+        if size is not None and spool.size == size:
+            return
+        async with (
+            self._means.remotes.calling(upstream_id, transfers=True) as remote,
+            remote.blob(self._source.path, self._digest, spool.size) as blob,
+        ):
+            await self._announce(blob.size)
+            skip = spool.size - blob.offset
+            before = spool.size
+            try:
+                await Filling(spool, self._progress).take(self._bounded(blob, skip, spool))
+            finally:
+                self._means.remotes.note_bytes(upstream_id, spool.size - before)
+            size = self._progress.size
+            if size is not None and spool.size < size:
+                message = "the upstream broke off in the middle of a blob; try again"
+                raise UpstreamDown(message, digest=str(self._digest), at=spool.size, size=size)
+
+    async def _announce(self, size: int | None) -> None:
+        """Tell everybody what the upstream has answered, and that it fits."""
+        known = self._progress.size
+        if self._is_announced:
+            if known is not None and size is not None and size != known:
+                raise self._broken("another length than before")
+            return
+        limit = self._means.limits.spool_bytes
+        used = await asyncio.to_thread(self._means.spools.used_bytes)
+        if used + (size or 0) > limit:
+            message = (
+                f"blobs that are being fetched take {used} bytes and this one {size or 'some'},"
+                f" of at most {limit}; try again, or have the operator allow more:"
+                " ENTREPOT_FETCH__SPOOL_BYTES"
+            )
+            raise UpstreamBusy(message, retry_after=_RETRY_SECONDS)
+        self._means.store.require_space()
+        self._is_announced = True
+        self._progress.announce(size)
+        await self._means.database.write(
+            lambda tx: fetches.announce(tx, self._id, size), durable=False
+        )
+
+    async def _bounded(self, blob: RemoteBlob, skip: int, spool: Spool) -> AsyncIterator[bytes]:
+        """The pieces that are missing, and no more than were announced."""
+        size = self._progress.size
+        room = (self._means.limits.spool_bytes if size is None else size) - spool.size
+        async for piece in blob.pieces:
+            missing = piece
+            if skip:
+                skip, missing = max(0, skip - len(piece)), piece[skip:]
+            room -= len(missing)
+            if room < 0:
+                raise self._broken("more bytes than it announced, or than we take")
+            if missing:
+                yield missing
+
+    def _broken(self, what: str) -> UpstreamBroken:
+        message = (
+            f"the upstream sent {what} for {self._digest}; nothing of it was kept:"
+            " ask whoever runs it to check that blob"
+        )
+        return UpstreamBroken(message, digest=str(self._digest))
+
+    async def _finish(self, spool: Spool) -> None:
+        """Only bytes that the digest names get this far."""
+        if not spool.is_right():
+            raise self._broken("bytes of another digest")
+        spool.seal()
+        self._progress.reach(spool.size, is_right=True)
+        await self._means.store.adopt(spool, self._id)
+        size = spool.size
+        if not await self._means.database.write(lambda tx: self._store(tx, size)):
+            # Another process leads by now and stores its own; nobody points at ours.
+            self._means.store.remove(self._id)
+        log.info(
+            "blob.fetched", digest=str(self._digest), size=size, upstream=self._source.upstream_id
+        )
+
+    async def _store(self, tx: Transaction, size: int) -> bool:
+        """Make the object a blob of those who asked; False when it is not to be one."""
+        digest, now = str(self._digest), self._means.clock.now()
+        if not await fetches.delete(tx, self._id) and self._is_listed:
+            return await blobs.is_key_known(tx, self._id)  # we were here before
+        due_at = now + self._means.limits.grace
+        found = [
+            holder
+            for id_ in sorted(self._holders)
+            if (holder := await repositories.find_by_id(tx, id_)) is not None
+        ]
+        if not found:
+            return False
+        await keep_object(
+            tx,
+            self._means.store,
+            digest=digest,
+            size=size,
+            storage_key=self._id,
+            now=now,
+            due_at=due_at,
+        )
+        for holder in found:
+            await hold_blob(tx, holder, digest, size, now=now, protected_until=due_at)
+        return True
+
+    async def _watch(self, spool: Spool, fetching: "asyncio.Task[object] | None") -> None:
+        """Show that we live, and end the fetch when nobody wants it and much is missing."""
+        loop = asyncio.get_running_loop()
+        beaten_at, was_alone = loop.time(), False
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if loop.time() - beaten_at >= _BEAT_SECONDS:
+                beaten_at = loop.time()
+                await self._beat()
+            is_alone = self._is_alone(spool)
+            if is_alone and was_alone and fetching is not None:
+                self._is_abandoned = True
+                fetching.cancel()
+                return
+            was_alone = is_alone
+
+    async def _beat(self) -> None:
+        try:
+            await self._means.database.write(lambda tx: fetches.beat(tx, self._id), durable=False)
+        except EntrepotError as error:
+            log.warning("fetch.unseen", digest=str(self._digest), error=error.message)
+
+    def _is_alone(self, spool: Spool) -> bool:
+        if self._is_whole or self._progress.readers or spool.has_readers():
+            return False
+        size, most = self._progress.size, self._means.limits.finish_bytes
+        return self._is_announced and (size is None or size - spool.size > most)
