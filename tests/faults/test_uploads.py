@@ -90,12 +90,12 @@ async def test_a_blob_whose_object_is_lost_is_healed_by_pushing_it_again(data, d
         registry = app._oci._registry
         await push(app, content)
         repository = await registry.addresses.where(ADDRESS)
-        _, lost = await registry.pull.blob(repository, digest)
+        lost = await registry.pull.blob(repository, digest)
         lost.path.unlink()
 
         await push(app, content)
 
-        _, found = await registry.pull.blob(repository, digest)
+        found = await registry.pull.blob(repository, digest)
         assert found.path.read_bytes() == content
         check_invariants(database_url, data)
 
@@ -107,7 +107,7 @@ async def test_a_pusher_hears_that_a_lost_object_is_not_here(data, database_url)
         registry = app._oci._registry
         await push(app, content)
         repository = await registry.addresses.where(ADDRESS)
-        _, lost = await registry.pull.blob(repository, digest)
+        lost = await registry.pull.blob(repository, digest)
         lost.path.unlink()
 
         with pytest.raises(BlobUnknown):

@@ -8,7 +8,7 @@ one. `digest` is what the tag names; nothing where the upstream said that there 
 
 import json
 
-from entrepot.db.database import Transaction
+from entrepot.db.database import Row, Transaction
 from entrepot.model.upstreams import Lookup
 
 # Before every letter that begins a tag: pages of tags begin behind them.
@@ -33,21 +33,16 @@ async def find(tx: Transaction, repository_id: int, reference: str) -> Lookup | 
         repository_id=repository_id,
         reference=reference,
     )
-    if row is None:
-        return None
-    digest, checked_at, listed_at, claimed_until = row
-    return Lookup(
-        digest=str(digest) if digest is not None else None,
-        checked_at=int(checked_at) if checked_at is not None else None,
-        listed_at=int(listed_at) if listed_at is not None else None,
-        claimed_until=int(claimed_until or 0),
-    )
+    return _lookup(row) if row else None
 
 
 async def claim(
     tx: Transaction, repository_id: int, reference: str, *, claim: int, now: int, until: int
-) -> bool:
-    """Be the one who asks, until then; False while somebody else is. `claim` is our own number."""
+) -> Lookup | None:
+    """Be the one who asks, until then: what is known so far. Nothing while somebody else is.
+
+    `claim` is a number of our own: the statement may run again.
+    """
     row = await tx.fetch_one(
         """
         INSERT INTO lookups (repository_id, reference, claim, claimed_until)
@@ -55,7 +50,7 @@ async def claim(
         ON CONFLICT (repository_id, reference) DO UPDATE
            SET claim = excluded.claim, claimed_until = excluded.claimed_until
          WHERE lookups.claimed_until <= :now OR lookups.claim = excluded.claim
-        RETURNING claim
+        RETURNING digest, checked_at, listed_at, claimed_until
         """,
         repository_id=repository_id,
         reference=reference,
@@ -63,7 +58,7 @@ async def claim(
         now=now,
         until=until,
     )
-    return row is not None
+    return _lookup(row) if row else None
 
 
 async def extend(
@@ -94,7 +89,7 @@ async def record(
         INSERT INTO lookups (repository_id, reference, digest, checked_at, claim, claimed_until)
         VALUES (:repository_id, :reference, :digest, :asked_at, 0, 0)
         ON CONFLICT (repository_id, reference) DO UPDATE
-           SET digest = excluded.digest, checked_at = excluded.checked_at
+           SET digest = excluded.digest, checked_at = excluded.checked_at, claimed_until = 0
          WHERE lookups.checked_at IS NULL OR lookups.checked_at <= excluded.checked_at
         RETURNING checked_at
         """,
@@ -104,6 +99,19 @@ async def record(
         asked_at=asked_at,
     )
     return row is not None
+
+
+async def forget(tx: Transaction, repository_id: int, reference: str) -> None:
+    """A digest that was asked for is here now: nothing else needs to be known of it."""
+    await tx.execute(
+        """
+        DELETE FROM lookups
+         WHERE repository_id = :repository_id
+           AND reference = :reference
+        """,
+        repository_id=repository_id,
+        reference=reference,
+    )
 
 
 async def list_names(
@@ -131,7 +139,9 @@ async def end_list(tx: Transaction, repository_id: int, reference: str, *, liste
         INSERT INTO lookups (repository_id, reference, checked_at, listed_at, claim, claimed_until)
         VALUES (:repository_id, :reference, :listed_at, :listed_at, 0, 0)
         ON CONFLICT (repository_id, reference) DO UPDATE
-           SET checked_at = excluded.checked_at, listed_at = excluded.listed_at
+           SET checked_at = excluded.checked_at,
+               listed_at = excluded.listed_at,
+               claimed_until = 0
         """,
         repository_id=repository_id,
         reference=reference,
@@ -202,7 +212,30 @@ async def page(tx: Transaction, repository_id: int, *, after: str, limit: int) -
     return [str(row[0]) for row in rows]
 
 
-async def sweep(tx: Transaction, *, before: int, now: int) -> int:
+async def listed(tx: Transaction, repository_id: int, *, after: str, limit: int) -> list[str]:
+    """Tags of the upstream's last whole list, in byte order, those after `after`."""
+    rows = await tx.fetch_all(
+        """
+        SELECT l.reference
+          FROM lookups AS l
+          JOIN lookups AS w ON w.repository_id = l.repository_id AND w.reference = :tag_list
+         WHERE l.repository_id = :repository_id
+           AND l.reference > :after
+           AND l.reference >= :first
+           AND l.listed_at >= w.listed_at
+         ORDER BY l.reference
+         LIMIT :limit
+        """,
+        repository_id=repository_id,
+        after=after,
+        first=_FIRST_OF_TAGS,
+        tag_list=TAG_LIST,
+        limit=limit,
+    )
+    return [str(row[0]) for row in rows]
+
+
+async def sweep(tx: Transaction, *, before: int) -> int:
     """Forget what upstreams denied before then, and what never got an answer; how many."""
     return await tx.execute(
         """
@@ -210,10 +243,9 @@ async def sweep(tx: Transaction, *, before: int, now: int) -> int:
          WHERE digest IS NULL
            AND listed_at IS NULL
            AND (checked_at IS NULL OR checked_at < :before)
-           AND claimed_until < :now
+           AND claimed_until < :before
         """,
         before=before,
-        now=now,
     )
 
 
@@ -221,4 +253,14 @@ async def forget_all(tx: Transaction, repository_id: int) -> None:
     """Forget everything of a repository that is gone."""
     await tx.execute(
         "DELETE FROM lookups WHERE repository_id = :repository_id", repository_id=repository_id
+    )
+
+
+def _lookup(row: Row) -> Lookup:
+    digest, checked_at, listed_at, claimed_until = row
+    return Lookup(
+        digest=str(digest) if digest is not None else None,
+        checked_at=int(checked_at) if checked_at is not None else None,
+        listed_at=int(listed_at) if listed_at is not None else None,
+        claimed_until=int(claimed_until or 0),
     )

@@ -2,10 +2,12 @@
 
 import structlog
 
+from entrepot.blobs.answers import Announced
 from entrepot.model.access import Action
 from entrepot.model.digests import Digest
 from entrepot.oci.call import Call, Registry
 from entrepot.oci.content import content_headers
+from entrepot.oci.reads import choose
 from entrepot.web.answers import Answer
 from entrepot.web.conditions import answer_file, is_known
 
@@ -18,14 +20,22 @@ log = structlog.get_logger()
 async def get(registry: Registry, call: Call) -> Answer:
     """The bytes, a range of them, or several."""
     digest = Digest.parse(call.values["digest"])
-    renew = call.request.method == "HEAD" and call.may(registry, Action.PUSH)
-    _, file = await registry.pull.blob(call.repository, digest, renew=renew)
+    reads, repository = choose(registry, call)
     etag = f'"{digest}"'
+    is_head = call.request.method == "HEAD"
+    blob = await reads.blob(
+        repository,
+        digest,
+        renew=is_head and call.may(registry, Action.PUSH),
+        is_head=is_head or is_known(call.request, etag),
+    )
     headers = content_headers(_TYPE, str(digest), etag)
     headers.append((b"accept-ranges", b"bytes"))
     if is_known(call.request, etag):
         return Answer(304, headers)
-    return answer_file(call.request, file, etag, headers, range_limit=registry.limits.ranges)
+    if isinstance(blob, Announced):
+        return Answer(200, headers, blob)
+    return answer_file(call.request, blob, etag, headers, range_limit=registry.limits.ranges)
 
 
 async def delete(registry: Registry, call: Call) -> Answer:

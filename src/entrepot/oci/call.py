@@ -12,6 +12,9 @@ from entrepot.services.access import Access
 from entrepot.services.addresses import NO_REPOSITORY, Address, Addresses
 from entrepot.services.credentials import Credentials
 from entrepot.services.delete import Delete
+from entrepot.services.first_pull import FirstPull
+from entrepot.services.last_access import LastAccess
+from entrepot.services.mirror import Mirror
 from entrepot.services.mount import Mount
 from entrepot.services.pull import Pull
 from entrepot.services.push import Push
@@ -45,6 +48,9 @@ class Registry:
     credentials: Credentials
     token_service: TokenService
     pull: Pull
+    mirror: Mirror
+    first_pull: FirstPull
+    last_access: LastAccess
     push: Push
     uploads: Uploads
     mount: Mount

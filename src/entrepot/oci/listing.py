@@ -8,9 +8,10 @@ import msgspec
 from entrepot.model.access import Action, Place, Repository
 from entrepot.model.digests import Digest
 from entrepot.model.media_types import OCI_INDEX
-from entrepot.model.stored import Referrer
+from entrepot.model.stored import Referrer, ReferrerPage, TagPage
 from entrepot.oci.call import Call, Registry
 from entrepot.oci.content import API_VERSION, GUARDS
+from entrepot.oci.reads import appear, choose, warn
 from entrepot.services.token_service import CATALOG_SCOPE
 from entrepot.web.answers import Answer, Header
 from entrepot.web.paging import link_next, read_limit
@@ -33,12 +34,15 @@ async def tags(registry: Registry, call: Call) -> Answer:
     limits = registry.limits
     limit = read_limit(call.request, most=limits.page, default=limits.tag_page)
     after = call.request.field("last") or ""
-    names: list[str] = []
-    has_more = False
+    page = TagPage([], has_more=False)
+    await appear(registry, call, None)
+    reads, repository = choose(registry, call)
     if limit:
-        names, has_more = await registry.pull.tags(call.repository, after=after, limit=limit)
+        page = await reads.tags(repository, after=after, limit=limit)
+    names = page.names
     headers = [_JSON, *GUARDS]
-    if has_more:
+    warn(headers, page.warning)
+    if page.has_more:
         headers.append(
             link_next(
                 f"/v2/{call.name}/tags/list", n=limit, last=names[-1], ns=call.target.ns or None
@@ -54,21 +58,23 @@ async def referrers(registry: Registry, call: Call) -> Answer:
     # Several types are answered unfiltered and without the header that claims otherwise.
     artifact_type = types[0] if len(types) == 1 else None
     limit = read_limit(call.request, most=registry.limits.page, default=registry.limits.page)
-    found: list[Referrer] = []
-    has_more = False
+    page = ReferrerPage([], has_more=False)
     if limit and not isinstance(call.where, Place):
-        found, has_more = await registry.pull.referrers(
-            call.repository,
+        reads, repository = choose(registry, call)
+        page = await reads.referrers(
+            repository,
             subject,
             artifact_type=artifact_type,
             after=call.request.field("last") or "",
             limit=limit,
         )
+    found = page.found
     listed = _within(found, _REFERRERS_BYTES)
     headers: list[Header] = [_INDEX, *GUARDS]
+    warn(headers, page.warning)
     if artifact_type is not None:
         headers.append((b"oci-filters-applied", b"artifactType"))
-    if has_more or len(listed) < len(found):
+    if page.has_more or len(listed) < len(found):
         path = f"/v2/{call.name}/referrers/{subject}"
         last = found[len(listed) - 1].digest
         ns = call.target.ns or None

@@ -19,6 +19,7 @@ from entrepot.model.manifests import ManifestFacts, read_manifest
 from entrepot.model.names import Reference, Tag, parse_reference
 from entrepot.oci.call import Call, Registry
 from entrepot.oci.content import content_headers
+from entrepot.oci.reads import appear, choose, warn
 from entrepot.web.answers import Answer
 from entrepot.web.conditions import is_known
 
@@ -33,11 +34,14 @@ async def get(registry: Registry, call: Call) -> Answer:
         reference = parse_reference(call.values["reference"])
     except (DigestInvalid, TagInvalid) as error:
         raise ManifestUnknown(error.message) from error
+    await appear(registry, call, reference)
+    reads, repository = choose(registry, call)
     # A pusher that HEADs a manifest may skip it, so it must not go meanwhile.
     renew = call.request.method == "HEAD" and call.may(registry, Action.PUSH)
-    manifest = await registry.pull.manifest(call.repository, reference, renew=renew)
+    manifest = await reads.manifest(repository, reference, renew=renew)
     etag = f'"{manifest.digest}"'
     headers = content_headers(manifest.media_type, manifest.digest, etag)
+    warn(headers, manifest.warning)
     if is_known(call.request, etag):
         return Answer(304, headers)
     return Answer(200, headers, manifest.body)

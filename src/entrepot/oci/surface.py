@@ -143,7 +143,7 @@ class Surface:
         actor = admission.actor
         context = logs.context.get() or {}
         context["token"] = str(actor.token_id)
-        if request.method not in _READING:
+        if request.method not in _READING or isinstance(admission.where, Place):
             origin = Origin(registry.hosts.client_address(request), context["request"])
             actor = replace(actor, origin=origin)
         call = Call(

@@ -18,7 +18,7 @@ from entrepot.model.errors import (
     Unavailable,
 )
 from entrepot.model.names import Reference
-from entrepot.model.stored import LinkedBlob, Referrer, StoredManifest
+from entrepot.model.stored import LinkedBlob, Referrer, ReferrerPage, StoredManifest, TagPage
 
 _SCAN = 1_000  # repositories that one statement looks at for a caller who may see few
 # Referrers are read by so many until their texts have so many characters.
@@ -48,24 +48,33 @@ class Pull:
         if found is None:
             message = "no such manifest or tag in this repository"
             raise ManifestUnknown(message, reference=str(reference))
-        if renew and self._is_due(found.protected_until):
-            until = self._clock.now() + self._grace
-
-            async def work(tx: Transaction) -> bool:
-                depth = await manifests.protect(
-                    tx, repository.id, found.digest, protected_until=until
-                )
-                return depth is not None
-
-            if not await self._is_held(work):
-                message = "this manifest was deleted just now"
-                raise ManifestUnknown(message, reference=str(reference))
+        if renew:
+            await self.hold(repository, found)
         return found
 
+    async def hold(self, repository: Repository, found: StoredManifest) -> None:
+        """Keep a manifest for a pusher that will not send it again. Raises ManifestUnknown."""
+        if not self._is_due(found.protected_until):
+            return
+        until = self._clock.now() + self._grace
+
+        async def work(tx: Transaction) -> bool:
+            depth = await manifests.protect(tx, repository.id, found.digest, protected_until=until)
+            return depth is not None
+
+        if not await self._is_held(work):
+            message = "this manifest was deleted just now"
+            raise ManifestUnknown(message, digest=found.digest)
+
     async def blob(
-        self, repository: Repository, digest: Digest, *, renew: bool = False
-    ) -> tuple[LinkedBlob, File]:
-        """A blob of this repository and where its bytes are. Raises BlobUnknown, ObjectMissing.
+        self,
+        repository: Repository,
+        digest: Digest,
+        *,
+        renew: bool = False,
+        is_head: bool = False,  # noqa: ARG002  # a mirror would fetch the bytes otherwise
+    ) -> File:
+        """Where the bytes of a blob of this repository are. Raises BlobUnknown, ObjectMissing.
 
         `renew` holds it for a pusher that will not send it again.
         """
@@ -90,15 +99,13 @@ class Pull:
 
             if not await self._is_held(work):
                 raise BlobUnknown(_NO_BLOB, digest=str(digest))
-        return blob, file
+        return file
 
-    async def tags(
-        self, repository: Repository, *, after: str, limit: int
-    ) -> tuple[list[str], bool]:
-        """Up to `limit` tags in byte order after `after`, and whether there are more."""
+    async def tags(self, repository: Repository, *, after: str, limit: int) -> TagPage:
+        """Up to `limit` tags in byte order after `after`."""
         async with self._database.read(scan=True) as tx:
             names = await tags.page(tx, repository.id, after=after, limit=limit + 1)
-        return names[:limit], len(names) > limit
+        return TagPage(names[:limit], len(names) > limit)
 
     async def referrers(
         self,
@@ -108,8 +115,8 @@ class Pull:
         artifact_type: str | None,
         after: str,
         limit: int,
-    ) -> tuple[list[Referrer], bool]:
-        """Up to `limit` referrers by digest after `after`, and whether there may be more.
+    ) -> ReferrerPage:
+        """Up to `limit` referrers by digest after `after`.
 
         Fewer when their annotations are long: no request takes them all into memory.
         """
@@ -128,13 +135,13 @@ class Pull:
                 )
             found.extend(batch)
             if len(batch) < size:
-                return found[:limit], len(found) > limit
+                return ReferrerPage(found[:limit], len(found) > limit)
             after = batch[-1].digest
             weight += sum(
                 len(referrer.annotations or "") + len(referrer.artifact_type or "")
                 for referrer in batch
             )
-        return found[:limit], True
+        return ReferrerPage(found[:limit], has_more=True)
 
     async def repositories(
         self,
