@@ -109,7 +109,10 @@ async def find_all(
 
 
 async def update(tx: Transaction, changed: RepositoryFacts) -> bool:
-    """Store every policy, as the next version; False when another change came first."""
+    """Store every policy, as the next version; False when another change came first.
+
+    Another choice of tags to sync is due to be synced at once.
+    """
     upstream = changed.upstream
     rows = await tx.execute(
         """
@@ -122,6 +125,8 @@ async def update(tx: Transaction, changed: RepositoryFacts) -> bool:
                accepts_push = :accepts_push,
                may_shadow = :may_shadow,
                sync = :sync,
+               sync_due_at = CASE WHEN COALESCE(sync, '') = COALESCE(CAST(:sync AS TEXT), '')
+                                  THEN sync_due_at ELSE 0 END,
                keeps_deleted = :keeps_deleted,
                warm_tags = :warm_tags,
                warm_platforms = :warm_platforms,
