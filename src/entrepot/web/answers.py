@@ -3,34 +3,42 @@
 import asyncio
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from entrepot.blobs.answers import File
-from entrepot.model.errors import ClientGone
+import structlog
+
+from entrepot.blobs.answers import Announced, Arriving, File
+from entrepot.model.errors import ClientGone, EntrepotError
 from entrepot.model.ranges import ByteRange
 from entrepot.web.requests import Request, Send
 
 Header = tuple[bytes, bytes]
 _PIECE_BYTES = 1024 * 1024
+# Of what arrives there are many readers at once, and each has a piece in memory.
+_ARRIVING_BYTES = 128 * 1024
 _PATHSEND = "http.response.pathsend"
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class Answer:
     """A status, headers and a body: bytes, or the whole or ranges of a file.
 
-    `length` is what Content-Length says; the body of an answer to HEAD is not sent.
+    `length` is what Content-Length says, where it is known; the body of an answer to HEAD is not
+    sent.
     """
 
     status: int
     headers: list[Header] = field(default_factory=list)
-    body: bytes | File = b""
+    body: bytes | File | Arriving | Announced = b""
     ranges: list[ByteRange] | None = None
 
     @property
-    def length(self) -> int:
-        """How many bytes the body has."""
+    def length(self) -> int | None:
+        """How many bytes the body has, if that is known."""
         if isinstance(self.body, bytes):
             return len(self.body)
         if self.ranges is None:
@@ -42,42 +50,53 @@ _NO_LENGTH = frozenset({204, 304})
 
 
 async def send_answer(answer: Answer, request: Request, send: Send) -> int:
-    """Send; how many bytes the body had. Raises ClientGone when nobody reads any more."""
+    """Send; how many bytes the body had. Raises ClientGone when nobody reads any more.
+
+    A body that does not get to its end leaves without the last message: then the server closes the
+    connection, and the client sees that something is missing.
+    """
     body = answer.body
-    parts = [] if isinstance(body, bytes) else _parts(answer, body)
-    headers = answer.headers
-    length = answer.length
-    if parts:
-        length += sum(len(part.prefix) + len(part.suffix) for part in parts)
-    if answer.status not in _NO_LENGTH:
-        headers.append((b"content-length", b"%d" % length))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    if request.method == "HEAD" or answer.status in _NO_LENGTH:
-        await send({"type": "http.response.body", "body": b""})
-        return 0
-    if isinstance(body, bytes):
-        await send({"type": "http.response.body", "body": body})
-        return length
-    if answer.ranges is None and _PATHSEND in request.scope.get("extensions", ()):
-        # The server sends the file without Python touching its bytes.
-        await send({"type": _PATHSEND, "path": str(body.path)})
-        return length
-    await _stream(body, parts, request, send)
-    return length
+    try:
+        parts = [] if isinstance(body, bytes | Announced) else _parts(answer, body)
+        headers = answer.headers
+        length = answer.length
+        if parts and length is not None:
+            length += sum(len(part.prefix) + len(part.suffix) for part in parts)
+        if answer.status not in _NO_LENGTH and length is not None:
+            headers.append((b"content-length", b"%d" % length))
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        is_headers_only = request.method == "HEAD" or answer.status in _NO_LENGTH
+        if is_headers_only or isinstance(body, Announced):
+            await send({"type": "http.response.body", "body": b""})
+            return 0
+        if isinstance(body, bytes):
+            await send({"type": "http.response.body", "body": body})
+            return len(body)
+        if not isinstance(body, File):
+            return await _stream_arriving(body, parts, request, send)
+        if answer.ranges is None and _PATHSEND in request.scope.get("extensions", ()):
+            # The server sends the file without Python touching its bytes.
+            await send({"type": _PATHSEND, "path": str(body.path)})
+            return body.size
+        await _stream(body, parts, request, send)
+        return length or 0
+    finally:
+        if not isinstance(body, bytes | File | Announced):
+            body.close()
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Bytes of a file, with what frames them in a multipart answer."""
+    """Bytes of a file, with what frames them in a multipart answer; without a range, all."""
 
     prefix: bytes
-    range: ByteRange
+    range: ByteRange | None
     suffix: bytes = b""
 
 
-def _parts(answer: Answer, file: File) -> list[_Part]:
+def _parts(answer: Answer, file: File | Arriving) -> list[_Part]:
     if answer.ranges is None:
-        return [_Part(b"", ByteRange(0, file.size))]
+        return [_Part(b"", None)]
     if len(answer.ranges) == 1:
         return [_Part(b"", answer.ranges[0])]
     boundary = secrets.token_hex(16)
@@ -91,7 +110,7 @@ def _parts(answer: Answer, file: File) -> list[_Part]:
             % (
                 boundary.encode(),
                 content_type,
-                part.content_range(file.size).encode(),
+                part.content_range(file.size or 0).encode(),
             ),
             part,
             b"\r\n--%s--\r\n" % boundary.encode() if number == last else b"",
@@ -108,7 +127,7 @@ async def _stream(file: File, parts: list[_Part], request: Request, send: Send) 
         for part in parts:
             if part.prefix:
                 await _send_piece(send, part.prefix)
-            for start, length in _pieces(part.range):
+            for start, length in _pieces(part.range or ByteRange(0, file.size)):
                 if gone.done():
                     raise ClientGone("the client went away while it was being answered")
                 piece = await asyncio.to_thread(os.pread, fd, length, start)
@@ -124,6 +143,62 @@ async def _stream(file: File, parts: list[_Part], request: Request, send: Send) 
 def _pieces(part: ByteRange) -> Iterator[tuple[int, int]]:
     for start in range(part.start, part.stop, _PIECE_BYTES):
         yield start, min(_PIECE_BYTES, part.stop - start)
+
+
+async def _stream_arriving(
+    arriving: Arriving, parts: list[_Part], request: Request, send: Send
+) -> int:
+    """Send what arrives as it arrives; how many bytes. Raises ClientGone."""
+    sent = 0
+    try:
+        async with _while_there(request):
+            for part in parts:
+                if part.prefix:
+                    await _send_piece(send, part.prefix)
+                sent += await _send_arriving(arriving, part.range, send)
+                if part.suffix:
+                    await _send_piece(send, part.suffix)
+            await send({"type": "http.response.body", "body": b""})
+    except ClientGone:
+        raise
+    except EntrepotError as error:
+        log.warning("answer.broken", path=request.path, sent=sent, error=error.message)
+    return sent
+
+
+async def _send_arriving(arriving: Arriving, part: ByteRange | None, send: Send) -> int:
+    position = start = part.start if part else 0
+    most = _ARRIVING_BYTES
+    while part is None or position < part.stop:
+        if part is not None:
+            most = min(_ARRIVING_BYTES, part.stop - position)
+        piece = await arriving.piece(position, most)
+        if not piece:
+            break
+        await _send_piece(send, piece)
+        position += len(piece)
+    return position - start
+
+
+@asynccontextmanager
+async def _while_there(request: Request) -> AsyncIterator[None]:
+    """End what is inside when the client has gone, also while it waits. Raises ClientGone."""
+    task, gone = asyncio.current_task(), asyncio.create_task(request.gone())
+
+    def leave(done: "asyncio.Task[None]") -> None:
+        if task is not None and not done.cancelled():
+            task.cancel()
+
+    gone.add_done_callback(leave)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if task is None or not gone.done() or gone.cancelled() or task.uncancel():
+            raise
+        raise ClientGone("the client went away while it was being answered") from None
+    finally:
+        gone.remove_done_callback(leave)
+        gone.cancel()
 
 
 async def _send_piece(send: Send, piece: bytes) -> None:

@@ -1,6 +1,6 @@
 """Conditional and range requests for content that a digest names (RFC 9110, sections 13 and 14)."""
 
-from entrepot.blobs.answers import File
+from entrepot.blobs.answers import Arriving, File
 from entrepot.model.errors import RangeInvalid
 from entrepot.model.ranges import parse_range
 from entrepot.web.answers import Answer, Header
@@ -17,20 +17,24 @@ def is_known(request: Request, etag: str) -> bool:
 
 
 def answer_file(
-    request: Request, file: File, etag: str, headers: list[Header], *, range_limit: int
+    request: Request, file: File | Arriving, etag: str, headers: list[Header], *, range_limit: int
 ) -> Answer:
-    """The file, or the part of it that the client asks for. Raises RangeInvalid."""
+    """The file, or the part of it that the client asks for. Raises RangeInvalid.
+
+    The whole as well of what arrives without anybody having said how long it is.
+    """
     header = request.header(b"range") if request.method == "GET" else None
     condition = request.header(b"if-range")
-    if header is None or (condition is not None and condition != etag):
+    size = file.size
+    if header is None or size is None or (condition is not None and condition != etag):
         return Answer(200, headers, file)
     try:
-        ranges = parse_range(header, file.size, range_limit)
+        ranges = parse_range(header, size, range_limit)
     except RangeInvalid as error:
-        error.values["content_range"] = f"bytes */{file.size}"
+        error.values["content_range"] = f"bytes */{size}"
         raise
     if ranges is None:
         return Answer(200, headers, file)
     if len(ranges) == 1:
-        headers.append((b"content-range", ranges[0].content_range(file.size).encode()))
+        headers.append((b"content-range", ranges[0].content_range(size).encode()))
     return Answer(206, headers, file, ranges)
