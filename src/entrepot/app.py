@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING
 
 from entrepot.api.entrance import ApiEntrance
 from entrepot.api.management import Management
-from entrepot.blobs.disk import DiskStore
 from entrepot.config import Settings, load
 from entrepot.db.connect import connect
 from entrepot.db.database import Database
 from entrepot.db.migrate import migrate
-from entrepot.db.timed import TimedDatabase
 from entrepot.identity.bearer import BearerKey
 from entrepot.identity.key_file import make_key_file, refuse_if_open
-from entrepot.identity.keys import KeyRing
 from entrepot.identity.passwords import Passwords
 from entrepot.identity.seal import Seal
 from entrepot.identity.tokens import new_token
@@ -29,11 +26,19 @@ from entrepot.jobs.schedule import Job
 from entrepot.model.access import Action, Kind
 from entrepot.model.clock import SECOND, Clock, SystemClock
 from entrepot.model.errors import EntrepotError
-from entrepot.model.manifests import ManifestLimits
-from entrepot.oci.call import ProtocolLimits, Registry
+from entrepot.oci.call import Registry
 from entrepot.oci.surface import Surface
 from entrepot.ops.first_steps import first_lines
 from entrepot.ops.surface import OpsSurface
+from entrepot.parts import (
+    key_ring,
+    make_database,
+    make_hosts,
+    make_outbound,
+    make_store,
+    own_key_file,
+    protocol_limits,
+)
 from entrepot.services.access import Access
 from entrepot.services.addresses import Addresses
 from entrepot.services.audit_log import AuditLog
@@ -60,10 +65,10 @@ from entrepot.services.token_service import TokenService
 from entrepot.services.tokens import Tokens
 from entrepot.services.uploads import UploadLimits, Uploads
 from entrepot.services.upstream_counts import UpstreamCounts
+from entrepot.services.upstream_trials import Trials
+from entrepot.services.upstreams import Upstreams
 from entrepot.services.users import Users
 from entrepot.telemetry.metrics import Metrics
-from entrepot.telemetry.observe import Observe, ignore
-from entrepot.upstream.outbound import Outbound
 from entrepot.web.authenticate import Authenticator
 from entrepot.web.hosts import Hosts
 
@@ -101,7 +106,7 @@ async def prepare(settings: Settings) -> Prepared:
     """
     settings.data.mkdir(parents=True, exist_ok=True)
     ring = key_ring(settings, SystemClock())
-    store = _store(settings)
+    store = make_store(settings)
     store.prepare()
     store.close()
     await migrate(settings.database.url)
@@ -140,19 +145,20 @@ class Application:
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.metrics = Metrics()
-        self.database: Database = _database(settings, self.metrics)
-        self.store = _store(settings, self.metrics.store_seconds.observe)
+        self.database: Database = make_database(settings, self.metrics)
+        self.store = make_store(settings, self.metrics.store_seconds.observe)
         self._settings = settings
         self._clock = clock
         self._grace = settings.uploads.protect_seconds * SECOND
         self._ring = key_ring(settings, clock)
         self._addresses = Addresses(self.database)
         self._passwords = Passwords()
-        self._outbound = _outbound(settings)
+        self._outbound = make_outbound(settings)
         self.remotes = self._make_remotes()
 
         self.access = Access(clock, self._addresses, _ANONYMOUS[settings.anonymous])
         self.tenancy = Tenancy(self.database, clock)
+        self.upstreams = self._make_upstreams()
         self.uploads = self._make_uploads()
         self.audit_log = AuditLog(
             self.database, clock, self.access, keep_days=settings.audit.keep_days
@@ -164,7 +170,7 @@ class Application:
 
         key = BearerKey(self._ring)
         credentials = Credentials(self.database, key, self._last_use)
-        hosts = _hosts(settings)
+        hosts = make_hosts(settings)
         authenticator = Authenticator(credentials, hosts)
         registry = self._registry(key, credentials, hosts)
         self._oci = Surface(
@@ -208,6 +214,16 @@ class Application:
             concurrency=self._settings.outbound.concurrency,
         )
 
+    def _make_upstreams(self) -> Upstreams:
+        return Upstreams(
+            self.database,
+            self._clock,
+            self.access,
+            Seal(self._ring),
+            Trials(self._outbound, self._settings.outbound.ambient),
+            self.remotes,
+        )
+
     def _registry(self, key: BearerKey, credentials: Credentials, hosts: Hosts) -> Registry:
         """What the protocol offers."""
         return Registry(
@@ -238,7 +254,7 @@ class Application:
             ),
             delete=Delete(self.database, self._clock, self.access, grace=self._grace),
             hosts=hosts,
-            limits=_limits(self._settings),
+            limits=protocol_limits(self._settings),
         )
 
     def _management(self, delete: Delete) -> Management:
@@ -259,6 +275,7 @@ class Application:
             users=Users(*common, self._passwords),
             members=Members(*common),
             invitations=Invitations(*common, self._passwords),
+            upstreams=self.upstreams,
         )
 
     @asynccontextmanager
@@ -331,76 +348,6 @@ class Application:
 def serve_worker() -> Application:
     """The application of a worker process; settings come from the environment."""
     return Application(load(), SystemClock())
-
-
-def _database(settings: Settings, metrics: Metrics) -> Database:
-    return TimedDatabase(
-        connect(
-            settings.database.url,
-            pool_size=settings.database.pool_size,
-            on_commit=metrics.commit_batch.observe,
-        ),
-        metrics.database_seconds.observe,
-    )
-
-
-def _store(settings: Settings, observe: Observe = ignore) -> DiskStore:
-    return DiskStore(
-        settings.blobs.folder,
-        settings.data / "uploads",
-        low_water_bytes=settings.blobs.low_water_bytes,
-        observe=observe,
-    )
-
-
-def key_ring(settings: Settings, clock: Clock) -> KeyRing:
-    """The secret keys, from wherever the settings say. Raises StartRefused."""
-    if settings.secret_key is not None:
-        return KeyRing.of(settings.secret_key.get_secret_value())
-    return KeyRing.at(settings.secret_key_file or _key_file(settings), clock)
-
-
-def own_key_file(settings: Settings) -> Path | None:
-    """The key file that we make and change; none when the settings bring the key."""
-    is_given = settings.secret_key is not None or settings.secret_key_file is not None
-    return None if is_given else _key_file(settings)
-
-
-def _key_file(settings: Settings) -> Path:
-    return settings.data / "secret.key"
-
-
-def _outbound(settings: Settings) -> Outbound:
-    outbound = settings.outbound
-    return Outbound(allow=outbound.allow, proxy=outbound.proxy, ca_file=outbound.ca_file)
-
-
-def _hosts(settings: Settings) -> Hosts:
-    return Hosts(
-        public_url=settings.public_url or None,
-        listen=f"{settings.host}:{settings.port}",
-        is_tls=settings.tls.cert_file is not None,
-        trusted_proxies=settings.trusted_proxies,
-    )
-
-
-def _limits(settings: Settings) -> ProtocolLimits:
-    limits = settings.limits
-    return ProtocolLimits(
-        manifest_bytes=limits.manifest_bytes,
-        manifests=ManifestLimits(
-            layers=limits.layers,
-            index_children=limits.index_children,
-            annotation_bytes=limits.annotation_bytes,
-            config_bytes=limits.config_bytes,
-        ),
-        tags_per_put=limits.tags_per_put,
-        page=limits.page,
-        tag_page=limits.tag_page,
-        ranges=limits.ranges,
-        header_bytes=limits.header_bytes,
-        body_idle_seconds=limits.body_idle_seconds,
-    )
 
 
 def _write_secret(path: Path, secret: str) -> None:

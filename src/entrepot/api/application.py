@@ -17,7 +17,9 @@ from entrepot.api import (
     repositories,
     session,
     settings,
+    sync_runs,
     tokens,
+    upstreams,
     users,
 )
 from entrepot.api.call import ACTION
@@ -48,7 +50,9 @@ ROUTERS = (
     invitations.router,
     projects.router,
     repositories.router,
+    sync_runs.router,
     contents.router,
+    upstreams.router,
     tokens.router,
     audit.router,
     settings.router,

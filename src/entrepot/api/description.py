@@ -57,6 +57,7 @@ TAGS: Mapping[str, str] = {
     "projects": "What builds are pushed to, each at an address of its own.",
     "repositories": "Where images and artifacts are, and the policies that hold for them.",
     "contents": "What repositories hold: tags and manifests.",
+    "upstreams": "Other registries that pull-through repositories and mirrors stand in front of.",
     "tokens": "Credentials: of users, organisations and projects, and for pulling alone.",
     "audit": "Who did what, when, from where, by which credential.",
     "server": "What holds for all organisations.",
@@ -72,6 +73,7 @@ PATHS: Mapping[str, str] = {
     "tag": "the tag",
     "digest": "digest of the manifest: `sha256:` and 64 hexadecimal digits",
     "token": "id of the token",
+    "upstream": "id of the upstream registry",
 }
 
 # Every status that refuses: what its answer is called in the document, and when it comes.
@@ -86,13 +88,20 @@ REFUSALS: Mapping[int, tuple[str, str]] = {
     413: ("TooLarge", "The body has more than 256 KiB, or the headers more than 32 KiB"),
     415: ("NotJson", "The body is not `application/json`"),
     422: ("Invalid", "A field or parameter has a value that cannot be taken"),
-    429: ("TooMany", "Too many attempts; `Retry-After` says when to try again"),
+    429: (
+        "TooMany",
+        "Too many attempts; `Retry-After` says when to try again",
+    ),
     500: ("Failed", "A fault of the server, which its log explains"),
+    502: ("UpstreamFailed", "The upstream registry does not answer, or not as it should"),
     503: ("Unavailable", "Database or store do not answer; trying again is safe"),
+    504: ("UpstreamSlow", "The upstream registry did not answer in time"),
     507: ("StorageFull", "No space is left"),
 }
 # What any request can meet.
 COMMON = frozenset({400, 401, 408, 413, 429, 500, 503})
+# What asks an upstream before it answers, where it changes something.
+_ASKS_UPSTREAMS = frozenset({Action.MANAGE_UPSTREAMS, Action.CREATE_REPOSITORY})
 
 _HEADERS: Mapping[str, Json] = {
     "ETag": {
@@ -129,6 +138,7 @@ _PART = "A part of a list. `next` is the `cursor` of the part that follows, if o
 _ANSWERED = {
     "200": "What was asked for, or what came of it",
     "201": "It was made",
+    "202": "It was begun, or goes on already",
     "204": "It was done",
 }
 
@@ -303,6 +313,8 @@ def _refusals(operation: Json, route: APIRoute, action: Action) -> set[int]:
         found.add(404)
     if is_change:
         found |= {409, 507}
+    if is_change and action in _ASKS_UPSTREAMS:
+        found |= {502, 504}
     if "If-Match" in where["header"]:
         found.add(412)
     if "requestBody" in operation:

@@ -13,6 +13,7 @@ VALUES: Mapping[str, str] = {
     "repository": "0c4b7g1hz2m9k",
     "token": "0c4b8d3wjx5q1",
     "invitation": "0c4b9f6tr8n2z",
+    "upstream": "0c4bb2x7md9k4",
     "tag": "v1.4.2",
     "digest": _DIGEST,
     "If-Match": '"3"',
@@ -34,6 +35,10 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "NewProject": {"name": "Compiler"},
     "NewRepository": {"path": "team/app", "immutable_tags": ["v*"]},
     "NewToken": {"kind": "pull", "name": "cluster", "patterns": ["team/**"], "expires_in": 86_400},
+    "NewUpstream": {
+        "name": "docker-hub",
+        "credential": {"kind": "basic", "username": "acme", "password": "dckr_pat_..."},
+    },
     "NewUser": {"name": "ada"},
     "NewUserToken": {"name": "laptop", "expires_in": 7_776_000, "actions": ["pull", "push"]},
     "OrganisationChanges": {"name": "Acme", "retention": {"days": 30}},
@@ -42,5 +47,9 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "Reason": {"reason": "the only owner left the company"},
     "RepositoryChanges": {"immutable_tags": ["v*"]},
     "Settings": {"is_read_only": True},
+    "UpstreamChanges": {
+        "credential": {"kind": "basic", "username": "acme", "password": "dckr_pat_..."}
+    },
+    "UpstreamCheck": {"accept_realm": False},
     "UserChanges": {"is_disabled": True},
 }

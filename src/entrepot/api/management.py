@@ -12,7 +12,9 @@ from entrepot.services.projects import Projects
 from entrepot.services.repositories import Repositories
 from entrepot.services.server_settings import Server
 from entrepot.services.session import Session
+from entrepot.services.sync import Syncs
 from entrepot.services.tokens import Tokens
+from entrepot.services.upstreams import Upstreams
 from entrepot.services.users import Users
 
 
@@ -23,6 +25,7 @@ class Management:
     organisations: Organisations
     projects: Projects
     repositories: Repositories
+    syncs: Syncs
     contents: Contents
     delete: Delete
     tokens: Tokens
@@ -32,3 +35,4 @@ class Management:
     users: Users
     members: Members
     invitations: Invitations
+    upstreams: Upstreams

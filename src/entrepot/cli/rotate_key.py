@@ -9,12 +9,12 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from entrepot.app import key_ring, own_key_file
 from entrepot.cli.data_folder import config_option, opened, settings_of_existing
 from entrepot.config import Settings
 from entrepot.identity.key_file import add_key, age, alone_with, make_key_file, write_keys
 from entrepot.identity.keys import KeyRing, SecretKey
 from entrepot.model.clock import MINUTE, SystemClock
+from entrepot.parts import key_ring, own_key_file
 from entrepot.services import rotation
 from entrepot.services.rotation import Finished, Rotation
 
