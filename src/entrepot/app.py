@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from entrepot.api.entrance import ApiEntrance
 from entrepot.api.management import Management
+from entrepot.caching import Caching
 from entrepot.config import Settings, load
 from entrepot.db.connect import connect
 from entrepot.db.database import Database
@@ -34,7 +35,6 @@ from entrepot.parts import (
     key_ring,
     make_database,
     make_hosts,
-    make_outbound,
     make_store,
     own_key_file,
     protocol_limits,
@@ -55,7 +55,6 @@ from entrepot.services.organisations import Organisations
 from entrepot.services.projects import Projects
 from entrepot.services.pull import Pull
 from entrepot.services.push import Push
-from entrepot.services.remotes import Remotes
 from entrepot.services.repositories import Repositories
 from entrepot.services.rotation import recorded_key, require_key
 from entrepot.services.server_settings import Server
@@ -64,9 +63,6 @@ from entrepot.services.tenancy import Tenancy
 from entrepot.services.token_service import TokenService
 from entrepot.services.tokens import Tokens
 from entrepot.services.uploads import UploadLimits, Uploads
-from entrepot.services.upstream_counts import UpstreamCounts
-from entrepot.services.upstream_trials import Trials
-from entrepot.services.upstreams import Upstreams
 from entrepot.services.users import Users
 from entrepot.telemetry.metrics import Metrics
 from entrepot.web.authenticate import Authenticator
@@ -153,12 +149,21 @@ class Application:
         self._ring = key_ring(settings, clock)
         self._addresses = Addresses(self.database)
         self._passwords = Passwords()
-        self._outbound = make_outbound(settings)
-        self.remotes = self._make_remotes()
 
         self.access = Access(clock, self._addresses, _ANONYMOUS[settings.anonymous])
         self.tenancy = Tenancy(self.database, clock)
-        self.upstreams = self._make_upstreams()
+        self._pull = Pull(self.database, self.store, clock, grace=self._grace)
+        self.caching = Caching(
+            settings,
+            clock,
+            self.database,
+            self.store,
+            self._ring,
+            self.metrics,
+            self.access,
+            self._addresses,
+            self._pull,
+        )
         self.uploads = self._make_uploads()
         self.audit_log = AuditLog(
             self.database, clock, self.access, keep_days=settings.audit.keep_days
@@ -204,26 +209,6 @@ class Application:
         )
         return Uploads(self.database, self.store, self._clock, self.access, self._addresses, limits)
 
-    def _make_remotes(self) -> Remotes:
-        return Remotes(
-            self.database,
-            self._clock,
-            self._outbound,
-            Seal(self._ring),
-            UpstreamCounts(self.database, self._clock, self.metrics.upstreams),
-            concurrency=self._settings.outbound.concurrency,
-        )
-
-    def _make_upstreams(self) -> Upstreams:
-        return Upstreams(
-            self.database,
-            self._clock,
-            self.access,
-            Seal(self._ring),
-            Trials(self._outbound, self._settings.outbound.ambient),
-            self.remotes,
-        )
-
     def _registry(self, key: BearerKey, credentials: Credentials, hosts: Hosts) -> Registry:
         """What the protocol offers."""
         return Registry(
@@ -238,7 +223,10 @@ class Application:
                 key=key,
                 lifetime=self._settings.tokens.bearer_seconds,
             ),
-            pull=Pull(self.database, self.store, self._clock, grace=self._grace),
+            pull=self._pull,
+            mirror=self.caching.mirror,
+            first_pull=self.caching.first_pull,
+            last_access=self.caching.last_access,
             push=Push(
                 self.database,
                 self.store,
@@ -275,7 +263,7 @@ class Application:
             users=Users(*common, self._passwords),
             members=Members(*common),
             invitations=Invitations(*common, self._passwords),
-            upstreams=self.upstreams,
+            upstreams=self.caching.upstreams,
         )
 
     @asynccontextmanager
@@ -285,6 +273,7 @@ class Application:
         jobs: list[asyncio.Task[None]] = []
         try:
             await require_key(self.database, self._ring)
+            self.caching.prepare()
             self.access.set_default_organisation(await self.tenancy.default_organisation())
             jobs.append(asyncio.create_task(self.metrics.run()))
             jobs += (asyncio.create_task(schedule.run(job)) for job in self._jobs())
@@ -293,9 +282,7 @@ class Application:
             for job in jobs:
                 job.cancel()
             await asyncio.gather(*jobs, return_exceptions=True)
-            with contextlib.suppress(EntrepotError):  # counts, and the database may be away
-                await self.remotes.flush()
-            await self._outbound.close()
+            await self.caching.close()
             await self.database.close()
             self.store.close()
 
@@ -308,7 +295,7 @@ class Application:
             Job("login_attempts.sweep", 60, self._login.sweep),
             Job("tokens.note_uses", 30, self._last_use.flush),
             Job("idempotency.sweep", 3_600, self._idempotency.sweep),
-            Job("upstreams.count", 10, self.remotes.flush),
+            *self.caching.jobs(),
         ]
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:

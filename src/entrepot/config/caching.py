@@ -9,6 +9,17 @@ from pydantic import field_validator as check
 from entrepot.config.kinds import Section, Size
 
 
+class MirrorSettings(Section):
+    """What is known of upstreams without asking them."""
+
+    missing_seconds: int = Field(
+        default=30,
+        ge=0,
+        le=86_400,
+        description="how long it counts that an upstream has no such tag or digest",
+    )
+
+
 class SyncSettings(Section):
     """The sync of tags with their upstreams."""
 

@@ -13,7 +13,8 @@ from pydantic import Field, SecretStr
 from pydantic import field_validator as check
 from pydantic import model_validator as check_all
 
-from entrepot.config.caching import EvictionSettings, SyncSettings
+from entrepot.config.caching import EvictionSettings, MirrorSettings, SyncSettings
+from entrepot.config.fetching import FetchSettings, NodeSettings
 from entrepot.config.kinds import (
     GIB,
     KIB,
@@ -226,6 +227,9 @@ class Settings(Section):
     uploads: UploadsSettings = UploadsSettings()
     tokens: TokensSettings = TokensSettings()
     outbound: OutboundSettings = OutboundSettings()
+    node: NodeSettings = NodeSettings()
+    fetch: FetchSettings = FetchSettings()
+    mirror: MirrorSettings = MirrorSettings()
     sync: SyncSettings = SyncSettings()
     eviction: EvictionSettings = EvictionSettings()
 

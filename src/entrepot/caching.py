@@ -1,0 +1,125 @@
+"""The parts of the pull-through cache, put together; `app` puts them where they belong."""
+
+import contextlib
+import secrets
+
+from entrepot.blobs.disk import DiskStore
+from entrepot.blobs.spool import SpoolFolder
+from entrepot.config import Settings
+from entrepot.db.database import Database
+from entrepot.identity.keys import KeyRing
+from entrepot.identity.seal import Seal
+from entrepot.jobs.schedule import Job
+from entrepot.model.clock import SECOND, Clock
+from entrepot.model.errors import EntrepotError
+from entrepot.parts import make_outbound, protocol_limits
+from entrepot.services.access import Access
+from entrepot.services.addresses import Addresses
+from entrepot.services.checks import Checks
+from entrepot.services.fetch_lead import FetchLimits, Means
+from entrepot.services.fetch_relay import Relays
+from entrepot.services.fetches import Fetches
+from entrepot.services.first_pull import FirstPull
+from entrepot.services.last_access import LastAccess
+from entrepot.services.lookups import Lookups
+from entrepot.services.mirror import Mirror
+from entrepot.services.patience import Patience
+from entrepot.services.pull import Pull
+from entrepot.services.remotes import Remotes
+from entrepot.services.upstream_counts import UpstreamCounts
+from entrepot.services.upstream_trials import Trials
+from entrepot.services.upstreams import Upstreams
+from entrepot.telemetry.metrics import Metrics
+from entrepot.upstream.nodes import Nodes
+
+
+class Caching:
+    """What pull-through repositories need in one worker."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        database: Database,
+        store: DiskStore,
+        ring: KeyRing,
+        metrics: Metrics,
+        access: Access,
+        addresses: Addresses,
+        pull: Pull,
+    ) -> None:
+        seal = Seal(ring)
+        grace = settings.uploads.protect_seconds * SECOND
+        self._outbound = make_outbound(settings)
+        self._nodes = Nodes(ca_file=settings.outbound.ca_file)
+        self.remotes = Remotes(
+            database,
+            clock,
+            self._outbound,
+            seal,
+            UpstreamCounts(database, clock, metrics.upstreams),
+            concurrency=settings.outbound.concurrency,
+        )
+        trials = Trials(self._outbound, settings.outbound.ambient)
+        self.upstreams = Upstreams(database, clock, access, seal, trials, self.remotes)
+        self._spools = SpoolFolder(settings.data / "spool", check_space=store.require_space)
+        self.fetches = Fetches(
+            Means(
+                database,
+                store,
+                self._spools,
+                self.remotes,
+                clock,
+                FetchLimits(grace=grace, finish_bytes=256 << 20, spool_bytes=64 << 30),
+                leader=secrets.token_hex(8),
+                node=str(settings.data.absolute()),
+                node_url="",
+            ),
+            Relays(ring, clock, self._nodes),
+        )
+        checks = Checks(
+            database,
+            store,
+            self.remotes,
+            clock,
+            grace=grace,
+            manifest_bytes=settings.limits.manifest_bytes,
+            limits=protocol_limits(settings).manifests,
+        )
+        denied = settings.mirror.missing_seconds * SECOND
+        self._lookups = Lookups(database, clock)
+        self.mirror = Mirror(
+            database,
+            pull,
+            checks,
+            Patience(self._lookups, self.remotes, clock),
+            self.fetches,
+            self.remotes,
+            denied=denied,
+        )
+        self.first_pull = FirstPull(database, clock, access, addresses, checks, denied=denied)
+        self.last_access = LastAccess(database, clock)
+
+    def prepare(self) -> None:
+        """Make the folders. Raises StorageFull, StorageFailed."""
+        self._spools.prepare()
+
+    def jobs(self) -> list[Job]:
+        """What comes round."""
+        return [
+            Job("upstreams.count", 10, self.remotes.flush),
+            Job("lookups.sweep", 600, self._lookups.sweep),
+            Job("repositories.note_accesses", 60, self.last_access.flush),
+        ]
+
+    async def close(self) -> None:
+        """Stop asking and fetching."""
+        with contextlib.suppress(EntrepotError):  # counts, and the database may be away
+            await self.remotes.flush()
+            await self.last_access.flush()
+        await self._lookups.close()
+        await self.first_pull.close()
+        await self.fetches.close()
+        await self._outbound.close()
+        await self._nodes.close()
+        self._spools.close()
