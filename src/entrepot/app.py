@@ -45,12 +45,15 @@ from entrepot.services.audit_log import AuditLog
 from entrepot.services.contents import Contents
 from entrepot.services.credentials import Credentials
 from entrepot.services.delete import Delete
+from entrepot.services.fetch_relay import RELAY_PATH
 from entrepot.services.idempotency import Idempotency
 from entrepot.services.invitations import Invitations
 from entrepot.services.last_use import LastUse
 from entrepot.services.login import Login
 from entrepot.services.members import Members
 from entrepot.services.mount import Mount
+from entrepot.services.namespace_mirrors import NamespaceMirrors
+from entrepot.services.namespace_mirrors import NamespaceMirrors
 from entrepot.services.organisations import Organisations
 from entrepot.services.projects import Projects
 from entrepot.services.pull import Pull
@@ -63,6 +66,8 @@ from entrepot.services.tenancy import Tenancy
 from entrepot.services.token_service import TokenService
 from entrepot.services.tokens import Tokens
 from entrepot.services.uploads import UploadLimits, Uploads
+from entrepot.services.upstream_repositories import UpstreamRepositories
+from entrepot.services.upstream_repositories import UpstreamRepositories
 from entrepot.services.users import Users
 from entrepot.telemetry.metrics import Metrics
 from entrepot.web.authenticate import Authenticator
@@ -254,6 +259,7 @@ class Application:
             organisations=Organisations(*common),
             projects=Projects(*common, repositories),
             repositories=repositories,
+            syncs=self.caching.syncs,
             contents=Contents(self.database, self.store, self.access, config_bytes=config_bytes),
             delete=delete,
             tokens=Tokens(*common),
@@ -264,6 +270,22 @@ class Application:
             members=Members(*common),
             invitations=Invitations(*common, self._passwords),
             upstreams=self.caching.upstreams,
+            upstream_repositories=UpstreamRepositories(
+                self.database,
+                self.access,
+                repositories,
+                self.caching.upstreams,
+                self.caching.remotes,
+            ),
+            mirrors=NamespaceMirrors(*common, self._addresses),
+            upstream_repositories=UpstreamRepositories(
+                self.database,
+                self.access,
+                repositories,
+                self.caching.upstreams,
+                self.caching.remotes,
+            ),
+            mirrors=NamespaceMirrors(*common, self._addresses),
         )
 
     @asynccontextmanager
@@ -307,6 +329,8 @@ class Application:
                 await self._oci(scope, receive, send)
             elif path.startswith("/api/"):
                 await self._api(scope, receive, send)
+            elif path.startswith(RELAY_PATH):
+                await self.caching.relay(scope, receive, send)
             else:
                 await self._ops(scope, receive, send)
         elif kind == "lifespan":

@@ -1,23 +1,28 @@
 """The parts of the pull-through cache, put together; `app` puts them where they belong."""
 
+import asyncio
 import contextlib
 import secrets
 
 from entrepot.blobs.disk import DiskStore
+from entrepot.blobs.node import node_id
 from entrepot.blobs.spool import SpoolFolder
 from entrepot.config import Settings
 from entrepot.db.database import Database
 from entrepot.identity.keys import KeyRing
 from entrepot.identity.seal import Seal
 from entrepot.jobs.schedule import Job
-from entrepot.model.clock import SECOND, Clock
+from entrepot.model.clock import DAY, SECOND, Clock
 from entrepot.model.errors import EntrepotError
+from entrepot.ops.relay import RelaySurface
 from entrepot.parts import make_outbound, protocol_limits
 from entrepot.services.access import Access
 from entrepot.services.addresses import Addresses
 from entrepot.services.checks import Checks
+from entrepot.services.eviction import Eviction, EvictionLimits
 from entrepot.services.fetch_lead import FetchLimits, Means
 from entrepot.services.fetch_relay import Relays
+from entrepot.services.fetch_sweep import FetchSweep
 from entrepot.services.fetches import Fetches
 from entrepot.services.first_pull import FirstPull
 from entrepot.services.last_access import LastAccess
@@ -26,6 +31,9 @@ from entrepot.services.mirror import Mirror
 from entrepot.services.patience import Patience
 from entrepot.services.pull import Pull
 from entrepot.services.remotes import Remotes
+from entrepot.services.sync import Syncs
+from entrepot.services.sync_schedule import Schedule
+from entrepot.services.sync_tags import SyncParts
 from entrepot.services.upstream_counts import UpstreamCounts
 from entrepot.services.upstream_trials import Trials
 from entrepot.services.upstreams import Upstreams
@@ -63,20 +71,26 @@ class Caching:
         trials = Trials(self._outbound, settings.outbound.ambient)
         self.upstreams = Upstreams(database, clock, access, seal, trials, self.remotes)
         self._spools = SpoolFolder(settings.data / "spool", check_space=store.require_space)
-        self.fetches = Fetches(
-            Means(
-                database,
-                store,
-                self._spools,
-                self.remotes,
-                clock,
-                FetchLimits(grace=grace, finish_bytes=256 << 20, spool_bytes=64 << 30),
-                leader=secrets.token_hex(8),
-                node=str(settings.data.absolute()),
-                node_url="",
+        means = Means(
+            database,
+            store,
+            self._spools,
+            self.remotes,
+            clock,
+            FetchLimits(
+                grace=grace,
+                finish_bytes=settings.fetch.finish_bytes,
+                spool_bytes=settings.fetch.spool_bytes,
+                take_over_seconds=settings.fetch.take_over_seconds,
             ),
-            Relays(ring, clock, self._nodes),
+            leader=secrets.token_hex(8),
+            node=node_id(settings.data / "node.id"),
+            node_url=settings.node.url,
         )
+        relays = Relays(ring, clock, self._nodes)
+        self.fetches = Fetches(means, relays)
+        self._fetch_sweep = FetchSweep(means)
+        self.relay = RelaySurface(self.fetches, relays)
         checks = Checks(
             database,
             store,
@@ -99,6 +113,27 @@ class Caching:
         )
         self.first_pull = FirstPull(database, clock, access, addresses, checks, denied=denied)
         self.last_access = LastAccess(database, clock)
+        idle = settings.eviction.idle_seconds * SECOND
+        self.eviction = Eviction(
+            database, clock, EvictionLimits(idle, settings.eviction.bytes or None)
+        )
+        self.syncs = Syncs(
+            database,
+            clock,
+            access,
+            SyncParts(
+                database,
+                clock,
+                self.mirror,
+                self.fetches,
+                asyncio.Semaphore(settings.sync.concurrency),
+                protocol_limits(settings).manifests,
+                index_depth=settings.limits.index_depth,
+                keep_warm=DAY + idle,
+            ),
+            Schedule(settings.sync.cron),
+            concurrency=settings.sync.concurrency,
+        )
 
     def prepare(self) -> None:
         """Make the folders. Raises StorageFull, StorageFailed."""
@@ -108,12 +143,16 @@ class Caching:
         """What comes round."""
         return [
             Job("upstreams.count", 10, self.remotes.flush),
+            Job("fetches.sweep", 30, self._fetch_sweep.sweep),
             Job("lookups.sweep", 600, self._lookups.sweep),
             Job("repositories.note_accesses", 60, self.last_access.flush),
+            Job("repositories.sync", 5, self.syncs.look),
+            Job("repositories.evict", 600, self.eviction.sweep),
         ]
 
     async def close(self) -> None:
         """Stop asking and fetching."""
+        await self.syncs.close()
         with contextlib.suppress(EntrepotError):  # counts, and the database may be away
             await self.remotes.flush()
             await self.last_access.flush()

@@ -12,7 +12,7 @@ from entrepot.model.clock import MINUTE, SECOND, Clock
 from entrepot.upstream.nodes import Nodes, Relayed
 
 RELAY_PATH = "/internal/fetches/"
-_HEADER = "x-entrepot-node"
+PROOF_HEADER = "x-entrepot-node"
 _LIFE = MINUTE
 _PURPOSE = "fetch relay"
 
@@ -31,7 +31,7 @@ class Relays:
         expires_at = (self._clock.now() + _LIFE) // SECOND
         key = self._ring.current.derive(_PURPOSE)
         proof = f"{expires_at}.{_signature(key, path, expires_at)}"
-        return self._nodes.take(node_url, path, {_HEADER: proof})
+        return self._nodes.take(node_url, path, {PROOF_HEADER: proof})
 
     def is_ours(self, path: str, proof: str | None) -> bool:
         """Whether a node that has our key asks for `path`, query included, about now."""

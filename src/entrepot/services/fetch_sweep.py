@@ -1,0 +1,47 @@
+"""Removing what the dead left of their fetches: rows that do not move, spools without a writer."""
+
+import asyncio
+
+from entrepot.db import fetches
+from entrepot.db.fetches import FetchRow
+from entrepot.services.fetch_lead import Means
+
+_SECONDS = 60.0  # without a beat; whoever wanted the blob has taken the fetch over long before
+_MOST = 1_000
+
+
+class FetchSweep:
+    """Remembers, from one round to the next, what it saw."""
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self._seen: dict[tuple[str, int], float] = {}
+
+    async def sweep(self) -> int:
+        """Remove what is left; how much that was. Raises Unavailable, StorageFailed."""
+        now = asyncio.get_running_loop().time()
+        async with self._means.database.read(scan=True) as tx:
+            rows = await fetches.find_all(tx, limit=_MOST)
+        self._seen = {key: self._seen.get(key, now) for key in ((row.id, row.beat) for row in rows)}
+        removed = 0
+        for row in rows:
+            if now - self._seen[row.id, row.beat] < _SECONDS:
+                continue
+            removed += await self._remove_row(row)
+        if len(rows) < _MOST:
+            removed += self._remove_spools({row.id for row in rows})
+        return removed
+
+    async def _remove_row(self, row: FetchRow) -> bool:
+        if not await self._means.database.write(
+            lambda tx: fetches.delete_dead(tx, row), durable=False
+        ):
+            return False
+        # Its leader may have stored the bytes; without the row nothing can point at them.
+        self._means.store.remove(row.id)
+        return True
+
+    def _remove_spools(self, known: set[str]) -> int:
+        """Those that no row names and nobody writes: writers hold theirs before they have a row."""
+        names = self._means.spools.names()
+        return sum(self._means.spools.remove_left(name) for name in names if name not in known)
