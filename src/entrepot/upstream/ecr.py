@@ -202,7 +202,7 @@ class EcrPasswords:
         if isinstance(error, exceptions.ConnectTimeoutError | exceptions.ReadTimeoutError):
             return UpstreamSlow(f"AWS did not answer {whose} in time; try again", reason="timeout")
         if isinstance(error, exceptions.NoRegionError):
-            message = f"the region of {whose} is not in its address; set AWS_REGION for this server"
+            message = f"the region of {whose} is not in its address; set AWS_DEFAULT_REGION here"
             return UpstreamRefused(message, reason="refused")
         if isinstance(
             error,

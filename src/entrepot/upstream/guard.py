@@ -14,6 +14,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
 from entrepot.model.errors import UpstreamUnsafe
+from entrepot.upstream.origins import is_host
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -84,11 +85,11 @@ class Guard:
         )
 
     def check_literal(self, host: str, called: str) -> None:
-        """Refuse `host` if it is a numeric address that may not be reached.
+        """Refuse `host` if it is an address that may not be reached, or of an unusual form.
 
         Raises UpstreamUnsafe. Names pass: they are judged by what they resolve to.
         """
-        if _is_numeric(host) and not self.allows(host):
+        if not is_host(host) or (_is_numeric(host) and not self.allows(host)):
             raise refused(called)
 
     def open_socket(self, address: "aiohttp.AddrInfoType") -> socket.socket:
