@@ -81,7 +81,7 @@ class NewUpstream(Body):
     account: Account | None = None
     region: Region | None = None
     credential: Credential | None = None
-    anonymous: Anonymous = False
+    is_anonymous: Anonymous = False
     save_unchecked: Unchecked = False
     member_patterns: Patterns = Field(default_factory=list)
 
@@ -92,7 +92,7 @@ class UpstreamChanges(Body):
     name: Name = ""
     url: Url = ""
     credential: Credential | None = None
-    anonymous: Anonymous = False
+    is_anonymous: Anonymous = False
     save_unchecked: Unchecked = False
     member_patterns: Patterns = Field(default_factory=list)
 
@@ -184,7 +184,7 @@ async def add_upstream(
             account=new.account or "",
             region=new.region or "",
             auth=_auth(new.credential),
-            is_anonymous=new.anonymous,
+            is_anonymous=new.is_anonymous,
             save_unchecked=new.save_unchecked,
             member_patterns=tuple(new.member_patterns),
         ),
@@ -224,7 +224,7 @@ async def change_upstream(
             name=changes.name if "name" in named else None,
             url=changes.url if "url" in named else None,
             auth=_auth(changes.credential),
-            is_anonymous=changes.anonymous,
+            is_anonymous=changes.is_anonymous,
             save_unchecked=changes.save_unchecked,
             member_patterns=(
                 tuple(changes.member_patterns) if "member_patterns" in named else None

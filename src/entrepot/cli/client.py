@@ -28,10 +28,12 @@ _PAGE = 1_000
 _PROBLEM = "application/problem+json"
 # By the first word of a path: the command that shows what there is instead.
 _LISTS = {
+    "mirrors": ("mirror", "list"),
     "organisations": ("org", "list"),
     "projects": ("project", "list"),
     "repositories": ("repository", "list"),
     "tokens": ("token", "list"),
+    "upstreams": ("upstream", "list"),
     "users": ("user", "list"),
 }
 

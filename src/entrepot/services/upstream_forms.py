@@ -136,10 +136,10 @@ def auth_of(preset: Preset, auth: Auth | None, *, is_anonymous: bool, external_i
         message = f"{preset.name} takes no credential of the kind {kind_of(auth)}, but: {kinds}"
         raise FieldInvalid(message, field="credential.kind")
     if preset.name == _HUB and isinstance(auth, NoAuth) and not is_anonymous:
-        raise FieldInvalid(_HUB_ANONYMOUS, field="anonymous")
+        raise FieldInvalid(_HUB_ANONYMOUS, field="is_anonymous")
     if is_anonymous and not isinstance(auth, NoAuth):
         message = "anonymous is without a credential; leave one of the two out"
-        raise FieldInvalid(message, field="anonymous")
+        raise FieldInvalid(message, field="is_anonymous")
     if isinstance(auth, GoogleAuth):
         _google_name(auth)
     return _ecr_auth(auth, external_id) if isinstance(auth, EcrAuth) else auth
