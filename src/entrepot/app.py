@@ -53,7 +53,6 @@ from entrepot.services.login import Login
 from entrepot.services.members import Members
 from entrepot.services.mount import Mount
 from entrepot.services.namespace_mirrors import NamespaceMirrors
-from entrepot.services.namespace_mirrors import NamespaceMirrors
 from entrepot.services.organisations import Organisations
 from entrepot.services.projects import Projects
 from entrepot.services.pull import Pull
@@ -66,7 +65,6 @@ from entrepot.services.tenancy import Tenancy
 from entrepot.services.token_service import TokenService
 from entrepot.services.tokens import Tokens
 from entrepot.services.uploads import UploadLimits, Uploads
-from entrepot.services.upstream_repositories import UpstreamRepositories
 from entrepot.services.upstream_repositories import UpstreamRepositories
 from entrepot.services.users import Users
 from entrepot.telemetry.metrics import Metrics
@@ -270,14 +268,6 @@ class Application:
             members=Members(*common),
             invitations=Invitations(*common, self._passwords),
             upstreams=self.caching.upstreams,
-            upstream_repositories=UpstreamRepositories(
-                self.database,
-                self.access,
-                repositories,
-                self.caching.upstreams,
-                self.caching.remotes,
-            ),
-            mirrors=NamespaceMirrors(*common, self._addresses),
             upstream_repositories=UpstreamRepositories(
                 self.database,
                 self.access,

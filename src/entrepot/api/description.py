@@ -58,6 +58,7 @@ TAGS: Mapping[str, str] = {
     "repositories": "Where images and artifacts are, and the policies that hold for them.",
     "contents": "What repositories hold: tags and manifests.",
     "upstreams": "Other registries that pull-through repositories and mirrors stand in front of.",
+    "mirrors": "Prefixes of an organisation's names that mirror a whole upstream.",
     "tokens": "Credentials: of users, organisations and projects, and for pulling alone.",
     "audit": "Who did what, when, from where, by which credential.",
     "server": "What holds for all organisations.",
@@ -74,6 +75,7 @@ PATHS: Mapping[str, str] = {
     "digest": "digest of the manifest: `sha256:` and 64 hexadecimal digits",
     "token": "id of the token",
     "upstream": "id of the upstream registry",
+    "mirror": "id of the namespace mirror",
 }
 
 # Every status that refuses: what its answer is called in the document, and when it comes.

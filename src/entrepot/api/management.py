@@ -7,6 +7,7 @@ from entrepot.services.contents import Contents
 from entrepot.services.delete import Delete
 from entrepot.services.invitations import Invitations
 from entrepot.services.members import Members
+from entrepot.services.namespace_mirrors import NamespaceMirrors
 from entrepot.services.organisations import Organisations
 from entrepot.services.projects import Projects
 from entrepot.services.repositories import Repositories
@@ -14,6 +15,7 @@ from entrepot.services.server_settings import Server
 from entrepot.services.session import Session
 from entrepot.services.sync import Syncs
 from entrepot.services.tokens import Tokens
+from entrepot.services.upstream_repositories import UpstreamRepositories
 from entrepot.services.upstreams import Upstreams
 from entrepot.services.users import Users
 
@@ -36,3 +38,5 @@ class Management:
     members: Members
     invitations: Invitations
     upstreams: Upstreams
+    upstream_repositories: UpstreamRepositories
+    mirrors: NamespaceMirrors

@@ -20,6 +20,14 @@ from entrepot.api.call import (
     row_of,
     tag,
 )
+from entrepot.api.pull_through import (
+    ComesFrom,
+    ComesFromChanges,
+    UpstreamOf,
+    fields_of,
+    shown_upstream,
+    wanted_of,
+)
 from entrepot.model.access import Action
 from entrepot.model.ids import to_text
 from entrepot.model.names import NAME_LIMIT
@@ -61,11 +69,12 @@ class Repository(Shown):
     is_read_only: bool = Field(description="nothing in it changes; pulls go on")
     immutable_tags: list[str] = Field(description="tags that neither move nor go")
     protected_tags: list[str] = Field(description="tags that move, but do not go")
+    upstream: UpstreamOf | None = Field(description="where a pull-through repository comes from")
     created_at: datetime
 
 
-class RepositoryChanges(Body):
-    """What to change; what is not named stays."""
+class Policies(Body):
+    """What can be set on any repository."""
 
     is_public: bool = False
     is_read_only: bool = False
@@ -73,9 +82,20 @@ class RepositoryChanges(Body):
     protected_tags: Patterns = Field(default_factory=list)
 
 
-class NewRepository(RepositoryChanges):
+class RepositoryChanges(Policies):
+    """What to change; what is not named stays."""
+
+    upstream: ComesFromChanges | None = Field(
+        default=None, description="of a pull-through repository; what is not named stays"
+    )
+
+
+class NewRepository(Policies):
     """A repository to make."""
 
+    upstream: ComesFrom | None = Field(
+        default=None, description="what it shall come from, for good; null: pushes fill it"
+    )
     path: Annotated[
         str, Field(max_length=NAME_LIMIT, description="in its organisation: `team/app`")
     ]
@@ -114,8 +134,18 @@ async def create_repository(
     new: NewRepository,
     response: Response,
 ) -> Repository:
-    """Make a repository before its first push; policies need whoever may manage repositories."""
-    made = await services.repositories.create(caller, organisation, new.path, _policies(new))
+    """Make a repository before its first push, or one that comes from an upstream registry.
+
+    Policies need whoever may manage repositories. An upstream is asked whether its path can be
+    read, and nothing is made if not.
+    """
+    policies = _policies(new)
+    if new.upstream is None:
+        made = await services.repositories.create(caller, organisation, new.path, policies)
+    else:
+        made = await services.upstream_repositories.create(
+            caller, organisation, new.path, policies, wanted_of(new.upstream)
+        )
     tag(response, made.version)
     return shown_repository(made)
 
@@ -139,7 +169,10 @@ async def change_repository(
     version: Version,
     response: Response,
 ) -> Repository:
-    """Change policies. They hold for pushes and deletions from now on, for pulls within 5 s."""
+    """Change policies. They hold for pushes and deletions from now on, for pulls within 5 s.
+
+    What a repository comes from stays as it was made.
+    """
     changed = await services.repositories.update(
         caller, row_of(repository, "repository"), _policies(changes), version=version
     )
@@ -172,13 +205,17 @@ def shown_repository(facts: RepositoryFacts) -> Repository:
         is_read_only=facts.is_read_only,
         immutable_tags=list(facts.immutable_tags),
         protected_tags=list(facts.protected_tags),
+        upstream=shown_upstream(facts.upstream) if facts.upstream is not None else None,
         created_at=moment(facts.created_at),
     )
 
 
-def _policies(changes: RepositoryChanges) -> dict[str, object]:
+def _policies(changes: RepositoryChanges | NewRepository) -> dict[str, object]:
     """What was named, as the services speak of it."""
-    named = changes.model_dump(include=changes.model_fields_set - {"path"})
-    return {
+    named = changes.model_dump(include=changes.model_fields_set - {"path", "upstream"})
+    policies: dict[str, object] = {
         field: tuple(value) if isinstance(value, list) else value for field, value in named.items()
     }
+    if changes.upstream is not None and (fields := fields_of(changes.upstream)):
+        policies["upstream"] = fields
+    return policies

@@ -1,5 +1,7 @@
 """`entrepot repository`: repositories and their policies."""
 
+from typing import Any
+
 import click
 
 from entrepot.cli.asking import confirm
@@ -18,7 +20,16 @@ from entrepot.cli.output import (
     words,
     yes_no,
 )
+from entrepot.cli.pull_through import (
+    FROM,
+    UPSTREAM,
+    choosing,
+    new_upstream,
+    setting,
+    upstream_changes,
+)
 from entrepot.cli.session import open_session
+from entrepot.cli.syncs import show_status, sync_repository
 
 
 def _name(item: Json) -> tuple[str, str]:
@@ -31,6 +42,7 @@ _LIST: Columns = {
     "PUBLIC": yes_no("is_public"),
     "READ-ONLY": yes_no("is_read_only"),
     "PROJECT": "project.name",
+    **FROM,
     "CREATED": when("created_at"),
 }
 _ONE: Columns = {
@@ -82,6 +94,7 @@ def list_repositories(
 @click.option("--public/--private", "is_public", default=False, help=_WHO_PULLS)
 @_immutable
 @_protect
+@choosing
 @as_json
 def create_repository(
     path: str,
@@ -90,21 +103,28 @@ def create_repository(
     *,
     is_public: bool,
     as_json: bool,
+    **options: Any,  # of `choosing`
 ) -> None:
-    """Make an empty repository; a first push makes one as well."""
+    """Make an empty repository, or one that an upstream fills; a first push makes one as well."""
+    upstream = new_upstream(options)
     session = open_session()
     slug, inner = session.place(path)
-    found = session.client.create(
-        at("organisations", slug, "repositories"),
-        {
-            "path": inner,
-            "is_public": is_public,
-            "immutable_tags": list(immutable),
-            "protected_tags": list(protect),
-        },
-    )
+    body = {
+        "path": inner,
+        "is_public": is_public,
+        "immutable_tags": list(immutable),
+        "protected_tags": list(protect),
+    } | ({"upstream": upstream} if upstream else {})
+    found = session.client.create(at("organisations", slug, "repositories"), body)
     name = f"{slug}/{inner}"
-    say(f"made repository {name}", f"docker push {session.host}/{name}:TAG")
+    if upstream:
+        comes_from = f"{found['upstream']['name']}/{found['upstream']['path']}"
+        say(
+            f"made repository {name}, filled from {comes_from}",
+            f"docker pull {session.host}/{name}:TAG",
+        )
+    else:
+        say(f"made repository {name}", f"docker push {session.host}/{name}:TAG")
     made(found, name, as_json=as_json)
 
 
@@ -113,7 +133,8 @@ def create_repository(
 @as_json
 def show_repository(path: str, *, as_json: bool) -> None:
     """Show a repository and its policies."""
-    show_one(open_session().repository(path), _ONE, as_json=as_json)
+    found = open_session().repository(path)
+    show_one(found, {**_ONE, **UPSTREAM} if found["upstream"] else _ONE, as_json=as_json)
 
 
 @repository.command("set", short_help="Change a repository; what is not named stays.")
@@ -129,6 +150,7 @@ def show_repository(path: str, *, as_json: bool) -> None:
 @_protect
 @click.option("--no-immutable", is_flag=True, help="Every tag may move.")
 @click.option("--no-protect", is_flag=True, help="Every tag may be deleted.")
+@setting
 @as_json
 def set_repository(
     path: str,
@@ -140,17 +162,19 @@ def set_repository(
     no_immutable: bool,
     no_protect: bool,
     as_json: bool,
+    **options: Any,  # of `setting`
 ) -> None:
     """Change a repository; what is not named stays, patterns replace those before."""
     if (immutable and no_immutable) or (protect and no_protect):
         raise UsageError(
             "--immutable and --no-immutable, --protect and --no-protect exclude others"
         )
-    named = {
+    named: dict[str, object] = {
         "is_public": is_public,
         "is_read_only": is_read_only,
         "immutable_tags": list(immutable) if immutable or no_immutable else None,
         "protected_tags": list(protect) if protect or no_protect else None,
+        "upstream": upstream_changes(options) or None,
     }
     body = {name: value for name, value in named.items() if value is not None}
     if not body:
@@ -174,3 +198,7 @@ def delete_repository(path: str, *, yes: bool) -> None:
     session.client.delete(at("repositories", found["id"]))
     slug = found["organisation"]["slug"]
     say(f"deleted repository {name}", command("repository", "list", "--org", slug))
+
+
+repository.add_command(sync_repository)
+repository.add_command(show_status)
