@@ -1,0 +1,197 @@
+"""An Entrepot in this process, on a clock that the test turns, before a played upstream."""
+
+import asyncio
+import json
+import secrets
+import shutil
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import httpx
+import pytest
+
+from entrepot.app import Application, prepare
+from entrepot.config import load
+from entrepot.db.migrate import migrate
+from entrepot.model.clock import SECOND
+from tests.support.clock import FakeClock
+from tests.support.postgres import new_database
+from tests.support.server import basic
+
+PATH = "library/app"
+
+
+class Turned:
+    """One process. `client` is its administrator by Basic authentication."""
+
+    def __init__(self, app, client, clock, settings):
+        self.app = app
+        self.client = client
+        self.clock = clock
+        self.settings = settings
+
+    def turn(self, seconds):
+        """Let time pass for the registry."""
+        self.clock.advance(int(seconds * SECOND))
+
+    async def made(self, path, body):
+        answer = await self.client.post(
+            f"/api/v1{path}",
+            json=body,
+            headers={"authorization": f"Bearer {self.client.headers['x-test-token']}"},
+        )
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+    async def upstream(self, server, organisation="main", **fields):
+        body = {"name": f"up-{secrets.token_hex(4)}", "url": server.origin, **fields}
+        return await self.made(f"/organisations/{organisation}/upstreams", body)
+
+    async def cache(self, server, path=PATH, *, saved=None, policies=None, **fields):
+        """A pull-through repository; the upstream's log begins behind it."""
+        saved = saved or await self.upstream(server)
+        name = f"cache/{secrets.token_hex(5)}"
+        body = {
+            "path": name,
+            "upstream": {"name": saved["name"], "path": path, **fields},
+            **(policies or {}),
+        }
+        made = await self.made("/organisations/main/repositories", body)
+        server.log.clear()
+        return Cached(self, name, made, saved)
+
+    async def mirror(self, server, prefix, **fields):
+        """A namespace mirror; the upstream's log begins behind it."""
+        saved = await self.upstream(server)
+        body = {"prefix": prefix, "upstream": saved["name"], **fields}
+        await self.made("/organisations/main/mirrors", body)
+        server.log.clear()
+
+    async def rows(self, sql, **values):
+        async with self.app.database.read() as tx:
+            return [tuple(row) for row in await tx.fetch_all(sql, **values)]
+
+    async def change(self, sql, **values):
+        return await self.app.database.write(lambda tx: tx.execute(sql, **values))
+
+
+class Cached:
+    """A repository as a client of this process sees it."""
+
+    def __init__(self, turned, name, made=None, saved=None):
+        self.turned = turned
+        self.name = name
+        self.made = made
+        self.saved = saved
+
+    def on(self, turned):
+        """The same repository, of another process."""
+        return Cached(turned, self.name, self.made, self.saved)
+
+    async def get(self, path, method="GET", **options):
+        return await self.turned.client.request(method, f"/v2/{self.name}/{path}", **options)
+
+    async def manifest(self, reference, method="GET", **options):
+        return await self.get(f"manifests/{reference}", method, **options)
+
+    async def tags(self, **params):
+        return await self.get("tags/list", params=params)
+
+    async def referrers(self, digest, **params):
+        return await self.get(f"referrers/{digest}", params=params)
+
+    async def push_tag(self, tag, digest_of):
+        """Push an artifact of nothing but itself under a tag; its digest."""
+        empty = b"{}"
+        digest = digest_of(empty)
+        put = await self.turned.client.post(
+            f"/v2/{self.name}/blobs/uploads/", params={"digest": digest}, content=empty
+        )
+        assert put.status_code == 201, put.text
+        manifest = json.dumps(
+            {
+                "schemaVersion": 2,
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "config": {"mediaType": "application/x", "digest": digest, "size": len(empty)},
+                "layers": [],
+                "annotations": {"id": secrets.token_hex(8)},
+            }
+        ).encode()
+        put = await self.manifest(
+            tag,
+            "PUT",
+            content=manifest,
+            headers={"content-type": "application/vnd.oci.image.manifest.v1+json"},
+        )
+        assert put.status_code == 201, put.text
+        return digest_of(manifest)
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory):
+    path = tmp_path_factory.mktemp("migrated") / "entrepot.db"
+    asyncio.run(migrate(f"sqlite:///{path}"))
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request, tmp_path):
+    if request.param == "sqlite":
+        path = shutil.copy(request.getfixturevalue("migrated"), tmp_path / "entrepot.db")
+        yield f"sqlite:///{path}"
+        return
+    template = request.getfixturevalue("postgres_template")
+    with new_database(request.getfixturevalue("postgres_server"), template=template) as url:
+        yield url
+
+
+@asynccontextmanager
+async def process(settings, clock, token):
+    """One more process of the same registry."""
+    app = Application(settings, clock)
+    headers = {**basic(token), "x-test-token": token}
+    async with (
+        app.run(),
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app),
+            base_url="http://localhost:5000",
+            headers=headers,
+            timeout=60,
+        ) as client,
+    ):
+        yield Turned(app, client, clock, settings)
+
+
+@pytest.fixture
+async def processes(database_url, tmp_path):
+    """Starts processes that share a database, a folder and a clock."""
+    settings = load(
+        None,
+        {
+            "ENTREPOT_DATA": str(tmp_path / "data"),
+            "ENTREPOT_PORT": "5000",
+            "ENTREPOT_DATABASE__URL": database_url,
+            "ENTREPOT_DATABASE__POOL_SIZE": "4",
+            "ENTREPOT_OUTBOUND__ALLOW": "127.0.0.1/32",
+            "ENTREPOT_BLOBS__LOW_WATER_BYTES": "0",
+        },
+    )
+    await prepare(settings)
+    token = (tmp_path / "data" / "admin.token").read_text().strip()
+    clock = FakeClock()
+    async with AsyncExitStack() as stack:
+
+        async def start():
+            return await stack.enter_async_context(process(settings, clock, token))
+
+        yield start
+
+
+@pytest.fixture
+async def turned(processes):
+    """One process."""
+    return await processes()
+
+
+def warning_of(answer):
+    """What the Warning header says, or nothing."""
+    return answer.headers.get("warning", "")
