@@ -14,7 +14,7 @@ __all__ = ["blob_host", "token_upstream", "upstream"]
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 # Short, and long enough for a busy machine to answer.
-QUICK = Deadlines(connect=2, headers=0.5, idle=0.5, body=1.5, window=0.5, slowest=1 << 20)
+QUICK = Deadlines(connect=0.5, headers=0.3, idle=0.3, body=0.8, window=0.3, slowest=1 << 20)
 
 
 @pytest.fixture

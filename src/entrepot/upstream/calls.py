@@ -75,8 +75,9 @@ class Calls:
         authorization = await self._authoriser.header(path, kind)
         for is_last in (False, True):
             async with self._hops(method, url, given, authorization) as answer:
-                doubted = answer.status in self._authoriser.doubts and self._is_own(answer.url)
-                if doubted and not is_last:
+                # Where a redirect led, the proof may have been left behind.
+                is_direct = answer.url == url
+                if answer.status in self._authoriser.doubts and is_direct and not is_last:
                     challenges = parse_challenges(answer.headers.getall("WWW-Authenticate", ()))
                     better = await self._authoriser.again(path, kind, challenges, authorization)
                     if better is not None:

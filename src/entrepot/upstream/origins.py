@@ -84,10 +84,10 @@ def follow(current: URL, location: str) -> URL:
     """
     if len(location) > _LONGEST_URL:
         raise UpstreamUnsafe("an address that is too long")
-    joined = urljoin(str(current), quote(location, safe="%:/?#[]@!$&'()*+,;=-._~"))
     try:
-        target = URL(joined, encoded=True)
+        joined = urljoin(str(current), quote(location, safe="%:/?#[]@!$&'()*+,;=-._~"))
+        target = URL(joined.partition("#")[0], encoded=True)
+        Origin.of(target)
     except ValueError:
         raise UpstreamUnsafe("an address that cannot be read") from None
-    Origin.of(target)
-    return target.with_fragment(None)
+    return target
