@@ -78,7 +78,7 @@ class Caching:
             self.remotes,
             clock,
             FetchLimits(
-                grace=grace,
+                grace=min(grace, settings.eviction.idle_seconds * SECOND),
                 finish_bytes=settings.fetch.finish_bytes,
                 spool_bytes=settings.fetch.spool_bytes,
                 take_over_seconds=settings.fetch.take_over_seconds,
@@ -146,7 +146,7 @@ class Caching:
             Job("fetches.sweep", 30, self._fetch_sweep.sweep),
             Job("lookups.sweep", 600, self._lookups.sweep),
             Job("repositories.note_accesses", 60, self.last_access.flush),
-            Job("repositories.sync", 5, self.syncs.look),
+            Job("repositories.sync", 1, self.syncs.look),
             Job("repositories.evict", 600, self.eviction.sweep),
         ]
 
