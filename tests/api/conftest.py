@@ -18,7 +18,10 @@ def _running(stack, folder, url):
             folder,
             database_url=url,
             port=port,
-            environment={"ENTREPOT_PUBLIC_URL": f"http://{public_host}"},
+            environment={
+                "ENTREPOT_PUBLIC_URL": f"http://{public_host}",
+                "ENTREPOT_OUTBOUND__ALLOW": "127.0.0.1/32",  # where upstreams are played
+            },
         )
     )
     return Registry(server, public_host)
