@@ -172,6 +172,9 @@ class Leading:
             self._means.remotes.calling(upstream_id, transfers=True) as remote,
             remote.blob(self._source.path, self._digest, spool.size) as blob,
         ):
+            if blob.size == 0 and not spool.is_right():
+                # There is no last byte that could be held back.
+                raise self._broken("no bytes")
             await self._announce(blob.size)
             skip = spool.size - blob.offset
             before = spool.size

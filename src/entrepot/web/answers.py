@@ -152,6 +152,9 @@ async def _stream_arriving(
     sent = 0
     try:
         async with _while_there(request):
+            # granian keeps the headers back until the body begins, and clients wait for headers
+            # alone for 30 s at most.
+            await send({"type": "http.response.body", "body": b"", "more_body": True})
             for part in parts:
                 if part.prefix:
                     await _send_piece(send, part.prefix)

@@ -169,3 +169,11 @@ def lying_range(reply: Reply) -> Reply:
     if reply.status != 206:
         return reply
     return replace(reply, offset=0, end=reply.size)
+
+
+def unknown_total(reply: Reply) -> Reply:
+    """A 206 that does not say how long the whole is, which RFC 9110 allows."""
+    if reply.status != 206:
+        return reply
+    said = reply.headers["Content-Range"].rpartition("/")[0]
+    return replace(reply, headers={**reply.headers, "Content-Range": f"{said}/*"})
