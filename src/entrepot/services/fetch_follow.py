@@ -26,10 +26,6 @@ _ROW_SECONDS = 0.05
 _COPY_BYTES = 1024 * 1024
 
 
-class Unreachable(UpstreamDown):
-    """Whoever leads the fetch is on a node that has not said how it can be reached."""
-
-
 class Following:
     """One fetch that another process leads."""
 
@@ -46,8 +42,8 @@ class Following:
     async def follow(self, row: FetchRow, spool: Spool | None = None) -> Left | None:
         """Follow to the end; what is left to go on with, if the leader does not get there.
 
-        `spool` is what is here already. Raises GivenUp, Unreachable, UpstreamBroken, StorageFull,
-        StorageFailed, Unavailable.
+        `spool` is what is here already. Raises GivenUp, UpstreamBroken, StorageFull, StorageFailed,
+        Unavailable.
         """
         if spool is None and row.node != self._means.node and row.node_url:
             spool = self._means.spools.write(row.id, self._digest, is_new=True)
@@ -59,8 +55,7 @@ class Following:
                 return left
             row, spool = left.row, left.spool
         if spool is None or not row.node_url:
-            message = "another node fetches this blob and has no ENTREPOT_NODE__URL"
-            raise Unreachable(message)
+            return Left(row, spool, is_out_of_reach=True)
         try:
             self._progress.read_from(spool.view())
             return await self._relay(row, spool)
@@ -88,6 +83,8 @@ class Following:
                     return Left(current, spool)
                 await asyncio.sleep(_AGAIN_SECONDS)
             row = current
+            if not row.node_url:
+                return Left(row, spool, is_out_of_reach=True)
 
     def _check(self, spool: Spool) -> None:
         if not spool.is_right():

@@ -12,7 +12,7 @@ from entrepot.model.access import Repository
 from entrepot.model.digests import Digest
 from entrepot.model.errors import Conflict, EntrepotError, ObjectMissing
 from entrepot.model.upstreams import Source
-from entrepot.services.fetch_follow import Following, Unreachable
+from entrepot.services.fetch_follow import Following
 from entrepot.services.fetch_lead import Leading, Means
 from entrepot.services.fetch_progress import Progress
 from entrepot.services.fetch_relay import Relays
@@ -20,7 +20,7 @@ from entrepot.services.fetch_watch import GivenUp, given_up
 
 log = structlog.get_logger()
 
-_CLAIMS = 2  # who waits for another's fetch that fails tries once to lead
+_CLAIMS = 10  # who waits for another's fetch that fails tries to lead, and after that gives up
 _FAILED = "something went wrong while a blob was fetched; the registry's log tells its operator"
 
 
@@ -81,20 +81,26 @@ class Fetch:
         self.holders[repository.id] = repository
 
     async def _run(self) -> None:
-        """Lead, or follow; and when whoever led has failed before any byte came, lead once."""
+        """Lead or follow; whoever follows in vain tries to lead.
+
+        What readers have got is part of one spool, whose bytes are all hashed in the end: it is
+        never continued from another's.
+        """
         spool: Spool | None = None
-        for attempt in range(_CLAIMS):
+        for _ in range(_CLAIMS):
             new_id = self._means.spools.new_id()
             # Before the row, so that whoever sees the row finds the spool.
             spool = self._named(spool, new_id)
             row = await self._claimed_by(spool, new_id)
             if row.id == new_id:
                 return await self._lead(new_id, spool)
-            await self._let_go(spool)
+            if not self.progress.written:
+                await self._let_go(spool)
+                spool = None
             try:
-                spool = await self._follow(row)
+                spool = await self._follow(row, spool)
             except GivenUp:
-                if attempt + 1 == _CLAIMS or self.progress.written:
+                if self.progress.written:
                     raise
                 spool = None
             else:
@@ -197,7 +203,7 @@ class Fetch:
             spool.discard()
         await spool.close()
 
-    async def _follow(self, row: FetchRow) -> Spool | None:
+    async def _follow(self, row: FetchRow, spool: Spool | None) -> Spool | None:
         """Follow to the end; the spool to go on with when the fetch was ended without us.
 
         Raises GivenUp, and what leading raises.
@@ -205,21 +211,22 @@ class Fetch:
         following = Following(
             self._means, self._relays, self._source.upstream_id, self._digest, self.progress
         )
-        spool: Spool | None = None
         while True:
-            try:
-                left = await following.follow(row, spool)
-            except Unreachable as error:
-                log.warning("fetch.alone", digest=str(self._digest), error=error.message)
-                new_id = self._means.spools.new_id()
-                await self._lead(new_id, self._named(None, new_id), is_listed=False)
-                return None
+            left = await following.follow(row, spool)
             if left is None:
                 return None
             if left.row is None:
                 return left.spool
             new_id = self._means.spools.new_id()
             spool = self._named(left.spool, new_id)
+            if left.is_out_of_reach:
+                log.warning(
+                    "fetch.alone",
+                    digest=str(self._digest),
+                    hint="set ENTREPOT_NODE__URL on every node: another one fetches this as well",
+                )
+                await self._lead(new_id, spool, is_listed=False)
+                return None
             leader = await self._take_over(left.row, spool, new_id)
             if leader is None:
                 return spool

@@ -20,11 +20,13 @@ class GivenUp(UpstreamDown):
 class Left:
     """A fetch whose leader is gone, as its row was last seen, and what this node has of it.
 
-    Without a row it was ended: there is nobody to take it over from.
+    Without a row it was ended: there is nobody to take it over from. With `is_out_of_reach` its
+    leader lives on a node that did not say how it can be reached.
     """
 
     row: FetchRow | None
     spool: Spool | None
+    is_out_of_reach: bool = False
 
 
 class Watch:
