@@ -53,6 +53,17 @@ def _linked(world: World) -> dict[str, str]:
     return {"repository": spare}
 
 
+def _upstream(world: World) -> dict[str, str]:
+    path = f"/organisations/{world.ours.slug}/upstreams"
+    body = {"name": world.word(), "url": world.upstream.origin}
+    return {"upstream": world.as_owner("POST", path, body)["id"]}
+
+
+def _of_members(world: World) -> dict[str, str]:
+    """The upstream that members may use."""
+    return {"upstream": world.ours.upstreams["members"]}
+
+
 def _of_kind(kind: str) -> Callable[[World], dict[str, str]]:
     return lambda world: {"token": world.ours.tokens[kind]}
 
@@ -133,6 +144,18 @@ MANAGEMENT: dict[tuple[str, str], Ask] = {
     ),
     ("DELETE", "/tokens/{token}#user"): Ask(values=_of_kind("user"), fresh=_own_token),
     ("PATCH", "/settings"): Ask({"is_read_only": False}),
+    ("POST", "/organisations/{organisation}/upstreams"): Ask(
+        lambda world: {"name": world.word(), "url": world.upstream.origin}
+    ),
+    ("PATCH", "/upstreams/{upstream}"): Ask({"member_patterns": []}),
+    ("POST", "/upstreams/{upstream}/check"): Ask({}),
+    ("DELETE", "/upstreams/{upstream}"): Ask(fresh=_upstream),
+    ("GET", "/upstreams/{upstream}#members"): Ask(values=_of_members),
+    ("PATCH", "/upstreams/{upstream}#members"): Ask(
+        {"member_patterns": ["library/*"]}, values=_of_members
+    ),
+    ("POST", "/upstreams/{upstream}/check#members"): Ask({}, values=_of_members),
+    ("DELETE", "/upstreams/{upstream}#members"): Ask(values=_of_members, fresh=_upstream),
     ("PATCH", "/repositories/{repository}"): Ask({"protected_tags": []}),
     ("DELETE", "/repositories/{repository}"): Ask(headers=_STALE, only_allowed=STALE),
 }

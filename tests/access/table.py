@@ -43,6 +43,11 @@ _PEOPLE = "1 ++++ +++1 333 33 333 333 33 3 111"  # users by a token without limi
 _BROWSE_PROJECT = "1 ++++ 4441 ++4 44 444 +++ ++ 4 111"
 _MANAGE_PROJECT = "1 33++ 4441 3+4 44 444 333 33 4 111"
 
+# An upstream that members may not use is not there for them; one that they may, is not theirs.
+_UPSTREAM = "1 44++ 4441 4+4 44 444 444 44 4 111"
+_SEE_UPSTREAM = "1 4+++ 4441 ++4 44 444 44+ 4+ 4 111"
+_MANAGE_UPSTREAM = "1 43++ 4441 3+4 44 444 443 43 4 111"
+
 # (method, path below /api/v1), with `..` for what is beside it, and a word behind # where a body makes another case.
 MANAGEMENT: dict[tuple[str, str], str] = {
     ("GET", "/openapi.json"): _PUBLIC,
@@ -87,6 +92,16 @@ MANAGEMENT: dict[tuple[str, str], str] = {
     ("POST", "/organisations/{organisation}/repositories#policy"): (
         "1 33++ 4341 3+4 44 444 333 +3 3 111"
     ),
+    ("GET", "/organisations/{organisation}/upstreams"): _BROWSE,
+    ("POST", "/organisations/{organisation}/upstreams"): _MANAGE,
+    ("GET", "/upstreams/{upstream}"): _UPSTREAM,
+    ("PATCH", "/upstreams/{upstream}"): _UPSTREAM,
+    ("POST", "/upstreams/{upstream}/check"): _UPSTREAM,
+    ("DELETE", "/upstreams/{upstream}"): _UPSTREAM,
+    ("GET", "/upstreams/{upstream}#members"): _SEE_UPSTREAM,
+    ("PATCH", "/upstreams/{upstream}#members"): _MANAGE_UPSTREAM,
+    ("POST", "/upstreams/{upstream}/check#members"): _MANAGE_UPSTREAM,
+    ("DELETE", "/upstreams/{upstream}#members"): _MANAGE_UPSTREAM,
     ("GET", "/tokens"): _PEOPLE,
     ("POST", "/tokens"): _PEOPLE,
     ("GET", "/organisations/{organisation}/tokens"): _CREATE,

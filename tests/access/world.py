@@ -14,6 +14,7 @@ from entrepot.model.clock import HOUR, SystemClock
 from entrepot.model.ids import from_text, to_text
 from tests.protocol.registry import Registry
 from tests.support.server import OCI_MANIFEST, Client, basic, digest_of
+from tests.support.upstreams import ScriptedUpstream
 
 CONTENT = frozenset({"pull", "push", "delete"})
 PASSWORD = "correct horse battery staple"  # of every user who has one
@@ -38,6 +39,7 @@ class Tenant:
     manifest: str
     blob: str
     tokens: Mapping[str, str]  # kind: id
+    upstreams: Mapping[str, str]  # for whom: id
     invitation: str
 
     def values(self, place: str = "linked") -> dict[str, str]:
@@ -52,6 +54,7 @@ class Tenant:
             "digest": self.manifest,
             "user": self.users["reader"],
             "token": self.tokens["org"],
+            "upstream": self.upstreams["admins"],
             "invitation": self.invitation,
         }
 
@@ -65,6 +68,7 @@ class World:
     theirs: Tenant
     principals: Mapping[str, str | None]  # name: token
     http: httpx.Client
+    upstream: ScriptedUpstream
     pusher: Client  # the owner's
     made: int = 0
     uploads: dict[tuple[str, int], str] = field(default_factory=dict)
@@ -162,20 +166,23 @@ class World:
     def close(self) -> None:
         self.http.close()
         self.pusher.close()
+        self.upstream.stop()
 
 
 def make_world(registry: Registry) -> World:
     http = httpx.Client(base_url=registry.url, timeout=60)
-    ours, theirs = make_tenant(registry, http), make_tenant(registry, http)
+    upstream = ScriptedUpstream()
+    upstream.start()
+    ours, theirs = (make_tenant(registry, http, upstream) for _ in range(2))
     pusher = Client(registry.server, token=ours.secrets["owner"])
-    world = World(registry, ours, theirs, {}, http, pusher)
+    world = World(registry, ours, theirs, {}, http, upstream, pusher)
     world.principals = _principals(world)
     world.open_invitation = world.new_invitation()
     world.as_operator("PUT", "/password", {"new": PASSWORD})
     return world
 
 
-def make_tenant(registry: Registry, http: httpx.Client) -> Tenant:
+def make_tenant(registry: Registry, http: httpx.Client, upstream: ScriptedUpstream) -> Tenant:
     operator = basic(registry.server.token)
     slug = f"org-{secrets.token_hex(5)}"
     organisation = _post(http, "/organisations", {"slug": slug}, operator)
@@ -208,6 +215,15 @@ def make_tenant(registry: Registry, http: httpx.Client) -> Tenant:
         for kind, rest in {"org": {}, "project": {"project": project}, "pull": {}}.items()
     }
     made["user"] = _post(http, "/tokens", {}, owner)["id"]
+    upstreams = {
+        whom: _post(
+            http,
+            f"/organisations/{slug}/upstreams",
+            {"name": whom, "url": upstream.origin, "member_patterns": patterns},
+            owner,
+        )["id"]
+        for whom, patterns in (("admins", []), ("members", ["library/*"]))
+    }
     invited = _post(http, f"/organisations/{slug}/invitations", {}, owner)
     return Tenant(
         slug=slug,
@@ -221,6 +237,7 @@ def make_tenant(registry: Registry, http: httpx.Client) -> Tenant:
         manifest=manifest,
         blob=blob,
         tokens=made,
+        upstreams=upstreams,
         invitation=invited["id"],
     )
 
