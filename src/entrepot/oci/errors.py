@@ -102,7 +102,9 @@ def wire_of(error: EntrepotError) -> tuple[int, Code]:
 def answer_error(error: EntrepotError, headers: list[Header]) -> Answer:
     """The answer that tells a caller what went wrong; `headers` are added to it."""
     status, code = wire_of(error)
-    if isinstance(named := error.values.get("status"), int):
+    if isinstance(error, errors.RequestTooLarge) and isinstance(
+        named := error.values.get("status"), int
+    ):
         status = named  # one error, two statuses: headers that are too large are 431, bodies 413
     detail = {key: value for key, value in error.values.items() if key in _DETAIL}
     body = _encode({"errors": [{"code": code, "message": error.message, "detail": detail}]})
