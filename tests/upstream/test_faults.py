@@ -16,7 +16,6 @@ from entrepot.model.errors import (
     UpstreamDown,
     UpstreamForbidden,
     UpstreamMissing,
-    UpstreamRefused,
     UpstreamSlow,
     UpstreamUnsafe,
 )
@@ -56,8 +55,8 @@ CALLS = {
 @pytest.mark.parametrize(
     ("status", "error"),
     [
-        (401, UpstreamRefused),
-        (403, UpstreamRefused),
+        (401, UpstreamForbidden),
+        (403, UpstreamForbidden),
         (404, UpstreamMissing),
         (418, UpstreamBroken),
         (429, UpstreamBusy),

@@ -72,6 +72,12 @@ class Authoriser:
         # ECR answers 403 to a password that has ended.
         return frozenset({401, 403}) if self._ecr else frozenset({401})
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the credential itself goes with every request, so that a 401 speaks of it."""
+        is_basic = self._handshake.challenge is Challenge.BASIC
+        return is_basic or isinstance(self._auth, BearerAuth)
+
     async def header(self, path: str, kind: str) -> str | None:
         """What to send with a request about `path`; `kind` is what differs in needed rights."""
         if isinstance(self._auth, BearerAuth):

@@ -142,7 +142,7 @@ class TokenService:
             return UpstreamBusy(message, retry_after=seen.retry_after, reason="busy")
         if status >= 500:  # noqa: PLR2004  # a server's errors
             return UpstreamDown(f"{self._called} fails ({status}); try again later", status=status)
-        if status in {400, 401, 403}:
+        if status in {401, 403} or (status == 400 and not has_scope):  # noqa: PLR2004
             # 403 for one scope speaks of the repository; so does a no to nobody in particular.
             if has_scope and (status == 403 or is_anonymous):  # noqa: PLR2004
                 message = (

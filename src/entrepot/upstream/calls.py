@@ -143,15 +143,20 @@ class Calls:
         return UpstreamBroken(message, status=status, reason="status")
 
     def _forbidden(self, answer: Answer, *, is_named: bool) -> UpstreamError:
+        """What 401 and 403 mean; only the first, of the credential itself, is about all of it."""
         status = answer.status
         if not self._is_own(answer.url):
             message = f"{answer.called} refuses what the registry sent us for ({status}); try again"
             return UpstreamBroken(message, status=status, reason="storage")
-        if is_named:
+        if is_named and status == 401 and self._authoriser.is_plain:  # noqa: PLR2004
             message = (
-                f"{self.called} says that this does not exist or is not for us ({status}); check"
-                " the path, and what its credential may read"
+                f"{self.called} refuses the credential (401); renew it:"
+                f" entrepot upstream rotate {self.name}"
             )
-            return UpstreamForbidden(message, status=status, reason="forbidden")
-        message = f"{self.called} wants a credential; add one: entrepot upstream rotate {self.name}"
-        return UpstreamRefused(message, status=status, reason="refused")
+            return UpstreamRefused(message, status=status, reason="refused")
+        message = f"{self.called} says that this does not exist or is not for us ({status}); " + (
+            "check the path, and what its credential may read"
+            if is_named
+            else f"if it is private, give it a credential: entrepot upstream rotate {self.name}"
+        )
+        return UpstreamForbidden(message, status=status, reason="forbidden")
