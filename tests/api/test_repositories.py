@@ -49,6 +49,7 @@ def test_a_repository_is_made_before_its_first_push(people, slug, owner, base, p
         "is_read_only": False,
         "immutable_tags": [],
         "protected_tags": [],
+        "upstream": None,
         "created_at": made["created_at"],
     }
     assert owner.get(f"/repositories/{made['id']}").json() == made

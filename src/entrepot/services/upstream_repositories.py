@@ -13,6 +13,7 @@ from entrepot.model.errors import (
     NameInvalid,
     UpstreamForbidden,
     UpstreamMissing,
+    UpstreamRefused,
 )
 from entrepot.model.names import RepositoryName
 from entrepot.model.tenancy import Organisation, RepositoryFacts
@@ -90,7 +91,7 @@ class UpstreamRepositories:
             async with self._remotes.calling(upstream.id) as remote:
                 try:
                     await anext(aiter(remote.tags(path)), None)
-                except UpstreamForbidden:
+                except (UpstreamForbidden, UpstreamRefused):
                     with suppress(UpstreamMissing):
                         await remote.head_manifest(path, "latest")
         except (UpstreamMissing, UpstreamForbidden) as error:
@@ -127,6 +128,7 @@ class UpstreamRepositories:
         new = NewUpstream("", url=address, is_anonymous=wanted.is_anonymous)
         preset = preset_of(new)
         address = origin_of(preset, new)
+        path = _path(path, preset, "upstream.url")
         manages = may_manage(self._access, actor, organisation)
         async with self._database.read(scan=True) as tx:
             found = await upstreams.page(
@@ -147,7 +149,7 @@ class UpstreamRepositories:
                 actor, organisation.public_id, replace(new, name=name)
             )
             upstream = made.upstream
-        return UpstreamPath(upstream, _path(path, preset, "upstream.url"))
+        return UpstreamPath(upstream, path)
 
 
 def _is_at(upstream: Upstream, preset: Preset, host: str, address: str) -> bool:
