@@ -8,7 +8,7 @@ import hashlib
 import secrets
 import shutil
 import socket
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from ipaddress import ip_network
 
 import uvicorn
@@ -47,6 +47,7 @@ class Worker:
 
     def __init__(self, registry, data, *, url="", limits=None):
         self.registry = registry
+        self.server: uvicorn.Server | None = None
         self.data = data
         self.clock = SystemClock()
         self.database = connect(registry.database_url, pool_size=4)
@@ -94,7 +95,7 @@ class Worker:
     async def die(self):
         """Stop as a killed process does: no word to anybody, locks gone, rows and spools left."""
         await self.fetches.close()
-        with suppress(AttributeError):
+        if self.server is not None:
             self.server.should_exit = True
 
     async def read(self, repository, digest):
@@ -129,7 +130,7 @@ class Fleet:
         self.blobs = folder / "blobs"
         self.upstream = upstream
         self.workers = []
-        self._organisation = None
+        self._organisation = 0
         self._servers = []
 
     async def worker(self, data="one", *, url="", **limits):
@@ -139,10 +140,10 @@ class Fleet:
         worker = Worker(self, folder, url=url, limits=limits)
         await worker.open()
         self.workers.append(worker)
-        if self._organisation is None:
+        if not self._organisation:
             tenancy = Tenancy(worker.database, worker.clock)
             await tenancy.first_start(new_token(Kind.USER))
-            self._organisation = await tenancy.default_organisation()
+            self._organisation = await tenancy.default_organisation() or 0
         return worker
 
     async def node(self, data, **limits):
@@ -152,7 +153,6 @@ class Fleet:
         worker = await self.worker(data, url=url, **limits)
         surface = RelaySurface(worker.fetches, worker.relays)
         server = uvicorn.Server(uvicorn.Config(surface, lifespan="off", log_level="error"))
-        server.install_signal_handlers = lambda: None
         self._servers.append((server, asyncio.create_task(server.serve([listener]))))
         worker.server = server
         return worker

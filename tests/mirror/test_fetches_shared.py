@@ -312,10 +312,11 @@ async def test_nobody_without_the_key_gets_bytes_from_a_node(fleet, upstream, he
 def test_a_proof_is_for_one_path_and_a_short_time(tmp_path):
     from entrepot.identity.keys import KeyRing, SecretKey
     from entrepot.services.fetch_relay import Relays, _signature
+    from entrepot.upstream.nodes import Nodes
     from tests.support.clock import FakeClock
 
     clock, key = FakeClock(), SecretKey.of(os.urandom(32))
-    relays = Relays(KeyRing(SecretKey.of(b"n" * 32), key), clock, None)
+    relays = Relays(KeyRing(SecretKey.of(b"n" * 32), key), clock, Nodes())
     path, expiry = "/internal/fetches/a?from=0", clock.now() // 1_000_000 + 60
     proof = f"{expiry}.{_signature(key.derive('fetch relay'), path, expiry)}"
 
