@@ -144,7 +144,7 @@ def _history(rows: _Rows) -> Iterator[str]:
 
 
 def _manifests(rows: _Rows) -> Iterator[str]:
-    """What a manifest needs is linked in its repository."""
+    """What a manifest needs is linked in its repository; of a mirrored one its upstream has it."""
     links = _live(rows, "blob_links")
     manifests = _live(rows, "manifests")
     recorded: dict[tuple[int, str], set[str]] = defaultdict(set)
@@ -156,7 +156,7 @@ def _manifests(rows: _Rows) -> Iterator[str]:
         if _digest(body, digest) != digest or len(body) != manifest["size"]:
             yield f"manifest {digest} has other bytes"
             continue
-        needed = _needed(json.loads(body))
+        needed = _needed(json.loads(body)) if manifest["is_pushed"] else set()
         if needed != recorded[repository, digest]:
             yield f"manifest {digest} references other content than is recorded"
         for part in sorted(needed):
@@ -288,7 +288,10 @@ def _tenants(rows: _Rows) -> Iterator[str]:
 
 
 def _orphans(rows: _Rows) -> Iterator[str]:
-    """Whatever has lost its last root, or never had one, waits for a review."""
+    """Whatever has lost its last root, or never had one, waits for a review.
+
+    Not a manifest that an upstream gave: the one whose child it is has no rows of its children.
+    """
     queued = {(row["kind"], row["repository_id"], row["digest"]) for row in rows["review_queue"]}
     manifests = _live(rows, "manifests")
     held = {(row["repository_id"], row["digest"]) for row in rows["tags"]}
@@ -297,7 +300,9 @@ def _orphans(rows: _Rows) -> Iterator[str]:
             if (row["repository_id"], row["manifest"]) in manifests:
                 held.add((row["repository_id"], row["digest"]))
     for kind, table in (("link", "blob_links"), ("manifest", "manifests")):
-        for repository, digest in _live(rows, table):
+        for (repository, digest), row in _live(rows, table).items():
+            if not row.get("is_pushed", 1):
+                continue
             if (repository, digest) not in held and (kind, repository, digest) not in queued:
                 yield f"the {kind} {digest} of {repository} is unused and nobody will look at it"
 
