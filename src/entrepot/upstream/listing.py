@@ -44,10 +44,17 @@ async def tags(calls: Calls, path: str) -> AsyncGenerator[list[str], None]:
     at: URL | None = None
     for _ in range(_MOST_PAGES):
         rest = f"tags/list?n={_PAGE}"
-        async with calls.ask("GET", path, rest, at=at, kind=LIST_TAGS) as answer:
-            answer.require_identity()
-            body = await answer.body(_LARGEST_PAGE)
-            seen, at = at, _next(calls, answer)
+        try:
+            async with calls.ask("GET", path, rest, at=at, kind=LIST_TAGS) as answer:
+                answer.require_identity()
+                body = await answer.body(_LARGEST_PAGE)
+                seen, at = at, _next(calls, answer)
+        except UpstreamMissing:
+            if at is None:
+                raise
+            # Not that there are no tags: half a list must not pass for all of it.
+            message = f"{calls.called} names a page of tags that it does not have"
+            raise UpstreamBroken(message, reason="tags") from None
         try:
             page = msgspec.json.decode(body, type=_Tags).tags or []
         except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -92,6 +99,10 @@ async def _pages(
             if answer.status != 200:  # noqa: PLR2004  # OK
                 return None
             answer.require_identity()
+            if answer.media_type == "text/html" and rest.startswith("manifests/"):
+                # Where there is no API any answer may come; this one stands before everything.
+                message = f"{answer.called} sent a web page for a list of referrers"
+                raise UpstreamBroken(message, reason="html")
             body = await answer.body(left)
             seen, at = at, _next(calls, answer)
         try:
