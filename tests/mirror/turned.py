@@ -13,6 +13,8 @@ from entrepot.app import Application, prepare
 from entrepot.config import load
 from entrepot.db.migrate import migrate
 from entrepot.model.clock import SECOND
+from entrepot.model.names import RepositoryName
+from entrepot.services.addresses import Address
 from tests.support.clock import FakeClock
 from tests.support.postgres import new_database
 from tests.support.server import basic
@@ -82,6 +84,10 @@ class Cached:
         self.name = name
         self.made = made
         self.saved = saved
+
+    @property
+    def address(self):
+        return Address(None, RepositoryName.parse(self.name))
 
     def on(self, turned):
         """The same repository, of another process."""
