@@ -1,0 +1,172 @@
+"""Which process does a sync, when, and what happens when it stops."""
+
+import asyncio
+
+import pytest
+
+from entrepot.db import sync_runs
+from entrepot.model.ids import from_text, new_id
+from entrepot.model.sync_runs import Cause
+from tests.mirror.turned import (
+    PATH,
+    database_url,
+    migrated,
+    process,
+    processes,
+    turned,
+)
+from tests.support.eventually import eventually
+from tests.support.upstreams import Gate, faults
+
+__all__ = ["database_url", "migrated", "processes", "turned"]
+
+
+@pytest.fixture
+def image(upstream):
+    return upstream.put_image(PATH, "v1")
+
+
+@pytest.fixture
+async def synced(turned, upstream, image):
+    """A repository whose first sync has ended."""
+    cache = await turned.cache(upstream, sync="all")
+    await runs_when(turned, cache, lambda runs: runs and runs[0]["ended_at"])
+    return cache
+
+
+async def runs_of(turned, cache):
+    """What the API tells, newest first."""
+    token = turned.client.headers["x-test-token"]
+    path = f"/api/v1/repositories/{cache.made['id']}/sync-runs"
+    answer = await turned.client.get(path, headers={"authorization": f"Bearer {token}"})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["items"]
+
+
+async def runs_when(turned, cache, is_so):
+    """The runs once this is so of them."""
+    async with asyncio.timeout(30):
+        while not is_so(found := await runs_of(turned, cache)):
+            await turned.app.caching.syncs.look()
+            await asyncio.sleep(0.02)  # there is no other way to tell
+    return found
+
+
+def all_ended(count):
+    return lambda runs: len(runs) == count and all(run["ended_at"] for run in runs)
+
+
+async def begin_elsewhere(turned, cache):
+    """A run of a process that is gone."""
+    run_id, now = new_id(), turned.clock.now()
+    repository_id = from_text(cache.made["id"])
+    await turned.app.database.write(
+        lambda tx: sync_runs.begin(
+            tx, run_id, repository_id, cause=Cause.REQUEST, leader="gone", now=now
+        )
+    )
+
+
+async def test_the_next_sync_is_due_at_the_next_moment_of_the_schedule(turned, synced):
+    for _ in range(3):
+        await turned.app.caching.syncs.look()
+    assert len(await runs_of(turned, synced)) == 1
+
+    turned.turn(31 * 60)
+    found = await runs_when(turned, synced, all_ended(2))
+
+    assert [run["cause"] for run in found] == ["schedule", "schedule"]
+    await turned.app.caching.syncs.look()
+    assert len(await runs_of(turned, synced)) == 2
+
+
+async def test_of_two_processes_one_does_what_is_due(processes, turned, synced):
+    other = await processes()
+    turned.turn(31 * 60)
+
+    await asyncio.gather(*(each.app.caching.syncs.look() for each in (turned, other) * 3))
+
+    await runs_when(turned, synced, all_ended(2))
+
+
+async def test_a_run_of_a_dead_process_is_done_by_another_after_half_a_minute(turned, synced):
+    await begin_elsewhere(turned, synced)
+    await turned.app.caching.syncs.look()
+    turned.turn(25)
+    await turned.app.caching.syncs.look()
+    assert (await runs_of(turned, synced))[0]["ended_at"] is None
+
+    turned.turn(10)
+
+    found = await runs_when(turned, synced, all_ended(2))
+    assert (found[0]["done"], found[0]["error"]) == (1, None)
+
+
+async def test_a_process_that_stops_leaves_its_run_to_others(turned, upstream, image, tmp_path):
+    token = turned.client.headers["x-test-token"]
+    gate = Gate()
+    async with process(turned.settings, turned.clock, token) as stopping:
+        cache = await stopping.cache(upstream)
+        await turned.app.caching.syncs.close()
+        upstream.script(faults.held(gate), kind="manifest")
+        await sync(stopping, cache)
+        await asyncio.to_thread(gate.wait_until_reached)
+    gate.open()
+
+    found = await runs_when(turned, cache, all_ended(1))
+
+    assert (found[0]["done"], found[0]["error"]) == (1, None)
+
+
+async def sync(turned, cache):
+    """Ask for a sync, and have this process see that."""
+    token = turned.client.headers["x-test-token"]
+    path = f"/api/v1/repositories/{cache.made['id']}/sync"
+    answer = await turned.client.post(path, headers={"authorization": f"Bearer {token}"})
+    assert answer.status_code == 202, answer.text
+    await turned.app.caching.syncs.look()
+
+
+async def test_a_process_that_was_taken_for_dead_writes_nothing_more(turned, synced, upstream):
+    gate = Gate()
+    upstream.script(faults.held(gate), kind="tags")
+    turned.turn(61)
+    await sync(turned, synced)
+    await asyncio.to_thread(gate.wait_until_reached)
+    await turned.change("UPDATE sync_runs SET leader = 'other' WHERE ended_at IS NULL")
+
+    syncs = turned.app.caching.syncs
+    await asyncio.to_thread(eventually, lambda: not syncs._running)  # its sign of life failed
+    gate.open()
+
+    rows = await turned.rows("SELECT leader, done FROM sync_runs WHERE ended_at IS NULL")
+    assert rows == [("other", 0)]
+
+
+async def test_the_last_fifty_runs_are_kept(turned, synced):
+    repository_id = from_text(synced.made["id"])
+    for _ in range(60):
+        run_id = new_id()
+        await turned.change(
+            """
+            INSERT INTO sync_runs (id, repository_id, cause, leader, beat, started_at, ended_at,
+                                   wanted, done, changed, removed, failed, fetched)
+            VALUES (:id, :repository_id, 'request', '', 1, 1, 1, 0, 0, 0, 0, 0, 0)
+            """,
+            id=run_id,
+            repository_id=repository_id,
+        )
+
+    await sync(turned, synced)
+    await runs_when(turned, synced, all_ended(50))
+
+    assert await turned.rows("SELECT COUNT(*) FROM sync_runs") == [(50,)]
+
+
+async def test_a_schedule_that_was_changed_holds_at_once(turned, synced):
+    """It was put off for a month by the one before."""
+    await turned.change(
+        "UPDATE repositories SET sync_due_at = :at", at=turned.clock.now() + 30 * 86_400_000_000
+    )
+
+    await runs_when(turned, synced, all_ended(2))
