@@ -158,6 +158,8 @@ MANAGEMENT: dict[tuple[str, str], Ask] = {
     ("DELETE", "/upstreams/{upstream}#members"): Ask(values=_of_members, fresh=_upstream),
     ("PATCH", "/repositories/{repository}"): Ask({"protected_tags": []}),
     ("DELETE", "/repositories/{repository}"): Ask(headers=_STALE, only_allowed=STALE),
+    # None of them comes from an upstream.
+    ("POST", "/repositories/{repository}/sync"): Ask({}, only_allowed=frozenset({422})),
 }
 # These end something in the repository at hand: made anew by `fill_again`.
 ENDS_TAG = {("DELETE", "/repositories/{repository}/tags/{tag}")}

@@ -152,6 +152,8 @@ REPOSITORIES: dict[tuple[str, str], dict[str, str]] = {
     ("GET", "/repositories/{repository}"): _PULL,
     ("PATCH", "/repositories/{repository}"): _MANAGE_REPOSITORY,
     ("DELETE", "/repositories/{repository}"): _MANAGE_REPOSITORY,
+    ("POST", "/repositories/{repository}/sync"): _MANAGE_REPOSITORY,
+    ("GET", "/repositories/{repository}/sync-runs"): _PULL,
     ("GET", "/repositories/{repository}/tags"): _PULL,
     ("GET", "/repositories/{repository}/tags/{tag}"): _PULL,
     ("DELETE", "/repositories/{repository}/tags/{tag}"): _DELETE_TAG,

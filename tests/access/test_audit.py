@@ -49,6 +49,9 @@ OTHERWISE = {
     ("DELETE", "/repositories/{repository}"): Ask(
         fresh=lambda world: {"repository": new_repository(world)}
     ),
+    ("POST", "/repositories/{repository}/sync"): Ask(
+        {}, fresh=lambda world: {"repository": new_mirrored_repository(world)}
+    ),
     ("PATCH", "/settings"): Ask({"is_read_only": True}),
     ("PUT", "/password"): Ask({"current": PASSWORD, "new": PASSWORD}),
 }
@@ -98,6 +101,15 @@ def new_project(world):
 def new_repository(world):
     path = f"/organisations/{world.ours.slug}/repositories"
     return world.as_owner("POST", path, {"path": f"team/{world.word()}"})["id"]
+
+
+def new_mirrored_repository(world):
+    world.upstream.put_image("library/app", "v1")
+    body = {
+        "path": f"team/{world.word()}",
+        "upstream": {"name": "members", "path": "library/app"},
+    }
+    return world.as_owner("POST", f"/organisations/{world.ours.slug}/repositories", body)["id"]
 
 
 def newest(world):
