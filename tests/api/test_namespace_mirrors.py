@@ -234,6 +234,7 @@ def test_a_mirror_is_listed_changed_and_ended(people, slug, admin, base, hub, pu
         "allow": [],
         "deny": ["x/*"],
         "freshness": 60,
+        "is_public": False,
         "created_at": mirror["created_at"],
     }
     assert people.member(slug, "reader").items(base) == [mirror]

@@ -168,6 +168,16 @@ def test_the_name_of_a_preset_says_the_rest(slug, admin, open_upstream):
     assert (made["realm"], made["credential_kind"]) == (None, "none")
 
 
+def test_the_name_of_a_preset_counts_at_another_address_too(slug, admin, open_upstream):
+    body = {"name": "docker-hub", "url": open_upstream.origin}
+
+    field, _ = refusal(admin, slug, body)
+    made = admin.made(f"/organisations/{slug}/upstreams", {**body, "is_anonymous": True})
+
+    assert field == "is_anonymous"
+    assert (made["preset"], made["url"]) == ("docker-hub", open_upstream.origin)
+
+
 def test_docker_hub_without_a_credential_has_to_be_meant(slug, admin, open_upstream):
     body = new(open_upstream, name="docker-hub", preset="docker-hub", credential=None)
 

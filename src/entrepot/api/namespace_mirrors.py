@@ -59,6 +59,9 @@ class Mirror(Shown):
     allow: list[str] = Field(description="paths there; none: all")
     deny: list[str] = Field(description="paths there that are not mirrored, even if allowed")
     freshness: int = Field(description="seconds, of the repositories that it makes")
+    is_public: bool = Field(
+        description="everybody may pull, while the organisation allows public repositories"
+    )
     created_at: datetime
 
 
@@ -68,6 +71,9 @@ class MirrorChanges(Body):
     allow: Patterns = Field(default_factory=list)
     deny: Patterns = Field(default_factory=list)
     freshness: Freshness = DEFAULT_FRESHNESS
+    is_public: bool = Field(
+        default=False, description="everybody may pull, and have repositories made that are public"
+    )
 
 
 class NewNamespaceMirror(MirrorChanges):
@@ -114,6 +120,7 @@ async def create_mirror(
             tuple(new.allow),
             tuple(new.deny),
             new.freshness,
+            new.is_public,
         ),
     )
     tag(response, made.version)
@@ -167,5 +174,6 @@ def _shown(mirror: NamespaceMirror) -> Mirror:
         allow=list(mirror.allow),
         deny=list(mirror.deny),
         freshness=mirror.freshness,
+        is_public=mirror.is_public,
         created_at=moment(mirror.created_at),
     )

@@ -6,7 +6,17 @@ from entrepot.cli.asking import confirm
 from entrepot.cli.client import Json, Missing, at
 from entrepot.cli.messages import UsageError, command, say
 from entrepot.cli.options import organisation_option, yes_option
-from entrepot.cli.output import Columns, as_json, at_most, made, show_json, show_list, when, words
+from entrepot.cli.output import (
+    Columns,
+    as_json,
+    at_most,
+    made,
+    show_json,
+    show_list,
+    when,
+    words,
+    yes_no,
+)
 from entrepot.cli.session import Session, open_session
 
 
@@ -21,6 +31,7 @@ _COLUMNS: Columns = {
     "UPSTREAM": _at,
     "ALLOW": words("allow"),
     "DENY": words("deny"),
+    "PUBLIC": yes_no("is_public"),
     "FRESHNESS": lambda item: (f"{item['freshness']} s", str(item["freshness"])),
     "CREATED": when("created_at"),
 }
@@ -40,6 +51,8 @@ _freshness = click.option(
     help="For how long a tag is not asked for again.",
 )
 
+_WHO_PULLS = "Whether everybody may pull what appears from now on, without a token."
+
 
 @click.group()
 def mirror() -> None:
@@ -58,6 +71,7 @@ def mirror() -> None:
 @_allow
 @_deny
 @_freshness
+@click.option("--public/--private", "is_public", default=False, help=_WHO_PULLS)
 @organisation_option
 @as_json
 def add_mirror(
@@ -69,6 +83,7 @@ def add_mirror(
     freshness: int | None,
     organisation: str | None,
     *,
+    is_public: bool,
     as_json: bool,
 ) -> None:
     """Mirror an upstream at a prefix."""
@@ -80,6 +95,7 @@ def add_mirror(
         "upstream_prefix": upstream_prefix,
         "allow": list(allow),
         "deny": list(deny),
+        "is_public": is_public,
     }
     if freshness is not None:
         body["freshness"] = freshness
@@ -113,6 +129,7 @@ def list_mirrors(organisation: str | None, limit: int | None, *, as_json: bool) 
 @_freshness
 @click.option("--allow-all", is_flag=True, help="It lets through all that is not denied.")
 @click.option("--no-deny", is_flag=True, help="Nothing is denied.")
+@click.option("--public/--private", "is_public", default=None, help=_WHO_PULLS)
 @organisation_option
 @as_json
 def set_mirror(
@@ -124,6 +141,7 @@ def set_mirror(
     *,
     allow_all: bool,
     no_deny: bool,
+    is_public: bool | None,
     as_json: bool,
 ) -> None:
     """Change a mirror; what is not named stays, patterns replace those before."""
@@ -133,6 +151,7 @@ def set_mirror(
         "allow": list(allow) if allow or allow_all else None,
         "deny": list(deny) if deny or no_deny else None,
         "freshness": freshness,
+        "is_public": is_public,
     }
     body = {name: value for name, value in named.items() if value is not None}
     if not body:

@@ -7,7 +7,8 @@ from entrepot.model.upstreams import NamespaceMirror
 
 _SELECT = """
         SELECT n.id, n.organisation_id, o.slug, n.prefix, n.upstream_id, u.name, n.upstream_prefix,
-               n.allow, n.deny, n.freshness, n.created_at, n.version, u.preset, u.origin
+               n.allow, n.deny, n.freshness, n.created_at, n.version, u.preset, u.origin,
+               n.is_public, o.allows_public
           FROM namespace_mirrors AS n
           JOIN organisations AS o ON o.id = n.organisation_id
           JOIN upstreams AS u ON u.id = n.upstream_id
@@ -111,9 +112,9 @@ async def add(tx: Transaction, new: NamespaceMirror) -> None:
     await tx.execute(
         """
         INSERT INTO namespace_mirrors (id, organisation_id, prefix, upstream_id, upstream_prefix,
-                                       allow, deny, freshness, created_at, version)
+                                       allow, deny, freshness, is_public, created_at, version)
         VALUES (:id, :organisation_id, :prefix, :upstream_id, :upstream_prefix,
-                :allow, :deny, :freshness, :created_at, :version)
+                :allow, :deny, :freshness, :is_public, :created_at, :version)
         """,
         id=new.id,
         organisation_id=new.organisation_id,
@@ -123,6 +124,7 @@ async def add(tx: Transaction, new: NamespaceMirror) -> None:
         allow=_listing(new.allow),
         deny=_listing(new.deny),
         freshness=new.freshness,
+        is_public=int(new.is_public),
         created_at=new.created_at,
         version=new.version,
     )
@@ -133,7 +135,8 @@ async def update(tx: Transaction, changed: NamespaceMirror) -> bool:
     rows = await tx.execute(
         """
         UPDATE namespace_mirrors
-           SET allow = :allow, deny = :deny, freshness = :freshness, version = version + 1
+           SET allow = :allow, deny = :deny, freshness = :freshness, is_public = :is_public,
+               version = version + 1
          WHERE id = :id
            AND version = :version
            AND deleted_at IS NULL
@@ -142,6 +145,7 @@ async def update(tx: Transaction, changed: NamespaceMirror) -> bool:
         allow=_listing(changed.allow),
         deny=_listing(changed.deny),
         freshness=changed.freshness,
+        is_public=int(changed.is_public),
         version=changed.version,
     )
     return rows > 0
@@ -180,6 +184,8 @@ def _mirror(row: Row) -> NamespaceMirror:
         version=int(row[11] or 0),
         preset=str(row[12]),
         origin=str(row[13]),
+        is_public=bool(row[14]),
+        allows_public=bool(row[15]),
     )
 
 

@@ -191,9 +191,9 @@ async def ensure(
     """
     row = await tx.fetch_one(
         """
-        INSERT INTO repositories (id, organisation_id, project_id, path, created_at,
+        INSERT INTO repositories (id, organisation_id, project_id, path, created_at, is_public,
                                   upstream_id, upstream_path, freshness)
-        VALUES (:new_id, :organisation_id, :project_id, :path, :now,
+        VALUES (:new_id, :organisation_id, :project_id, :path, :now, :is_public,
                 :upstream_id, :upstream_path, :freshness)
         ON CONFLICT (organisation_id, path) WHERE deleted_at IS NULL
         DO UPDATE SET path = excluded.path
@@ -205,6 +205,7 @@ async def ensure(
         project_id=place.project_id,
         path=place.path,
         now=now,
+        is_public=int(place.is_public),
         upstream_id=source.upstream_id if source else None,
         upstream_path=source.path if source else None,
         freshness=_freshness(source),

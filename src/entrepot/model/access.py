@@ -126,7 +126,8 @@ class Place:
     """Where an address leads: a path in an organisation, where no repository may be yet.
 
     `creators` is the lowest role that may make one; `read_only` names what is, if anything:
-    organisation or registry. `source` is where one would come from, below a namespace mirror.
+    organisation or registry. `source` is where one would come from, below a namespace mirror, and
+    `is_public` whether everybody may pull it.
     """
 
     organisation_id: int
@@ -135,6 +136,7 @@ class Place:
     creators: Role = Role.MEMBER
     read_only: str | None = None
     source: Source | None = None
+    is_public: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -263,8 +263,9 @@ class NamespaceMirror:
     """A prefix of an organisation's paths that mirrors a whole upstream.
 
     `prefix` is empty for all of the organisation's names that nothing was pushed to. Patterns match
-    the upstream's paths; `allow` empty allows all that `deny` does not name. `preset` and `origin`
-    are the upstream's.
+    the upstream's paths; `allow` empty allows all that `deny` does not name. `is_public` is what
+    was set; it counts while the organisation allows public repositories. `preset` and `origin` are
+    the upstream's.
     """
 
     id: int
@@ -281,6 +282,13 @@ class NamespaceMirror:
     version: int
     preset: str
     origin: str
+    is_public: bool
+    allows_public: bool
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody may pull through it now."""
+        return self.is_public and self.allows_public
 
 
 @dataclass(frozen=True, slots=True)

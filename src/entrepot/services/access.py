@@ -89,7 +89,7 @@ class Access:
         ):
             actions = frozenset()
         actions = _limited(credential, actions)
-        if isinstance(where, Repository) and where.is_public:
+        if where.is_public:
             actions |= PUBLIC_ACTIONS
         return actions
 

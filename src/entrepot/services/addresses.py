@@ -91,8 +91,8 @@ class Addresses:
         place = await self.place(tx, address)
         where: Repository | Place | None = await repositories.find(tx, place)
         if where is None:
-            is_mirrored = place.project_id is None  # a project's builds are its own
-            where = replace(place, source=await namespaces.find(tx, place) if is_mirrored else None)
+            is_own = place.project_id is not None  # a project's builds
+            where = place if is_own else await namespaces.find(tx, place)
         if address.ns and not await namespaces.may_answer(tx, where, address.ns):
             raise NameUnknown(NO_REPOSITORY, name=str(address.name), ns=address.ns)
         return where
@@ -109,7 +109,7 @@ class Addresses:
             return where
         await installation.lock(tx, DEFAULT_ORGANISATION)
         source = where.source
-        if await self.place(tx, address) != replace(where, source=None):
+        if await self.place(tx, address) != replace(where, source=None, is_public=False):
             message = "the name came to mean something else just now; try again"
             raise Conflict(message, name=str(address.name))
         repository = await repositories.ensure(

@@ -24,7 +24,7 @@ from entrepot.model.upstreams import DEFAULT_FRESHNESS, NamespaceMirror
 from entrepot.services.access import Access
 from entrepot.services.addresses import DEFAULT_ORGANISATION, Address, Addresses
 from entrepot.services.audit import record
-from entrepot.services.organisations import STALE, require_version
+from entrepot.services.organisations import NONE_PUBLIC, STALE, require_version
 from entrepot.services.pull_through import FRESHNESS, no_upstream
 
 MIRRORS = 100  # of one organisation
@@ -33,7 +33,7 @@ PATTERN = r"[a-z0-9._/*-]{1,255}"
 PREFIX_LENGTH = 128  # so that the names below fit into addresses
 
 _PATTERN = re.compile(PATTERN)
-_CHANGEABLE = frozenset({"allow", "deny", "freshness"})
+_CHANGEABLE = frozenset({"allow", "deny", "freshness", "is_public"})
 _NO_MIRROR = "no such mirror, or none that you may see"
 
 
@@ -47,6 +47,7 @@ class NewMirror:
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
     freshness: int = DEFAULT_FRESHNESS
+    is_public: bool = False
 
 
 class NamespaceMirrors:
@@ -117,7 +118,10 @@ class NamespaceMirrors:
                 version=1,
                 preset=upstream.preset,
                 origin=upstream.origin,
+                is_public=new.is_public,
+                allows_public=entered.allows_public,
             )
+            _require_allowed(mirror)
             await namespaces.add(tx, mirror)
             details = {
                 "upstream": upstream.name,
@@ -125,6 +129,7 @@ class NamespaceMirrors:
                 "allow": new.allow,
                 "deny": new.deny,
                 "freshness": new.freshness,
+                "is_public": new.is_public,
             }
             await self._record(tx, actor, "mirror.created", mirror, details)
             return mirror
@@ -145,6 +150,8 @@ class NamespaceMirrors:
             before = await self._enter(tx, actor, Action.MANAGE_UPSTREAMS, mirror_id)
             require_version(before.version, version)
             after = replace(before, **fields)  # type: ignore[arg-type]  # by _require_fields
+            if fields.get("is_public"):
+                _require_allowed(after)
             if not await namespaces.update(tx, after):
                 raise Stale(STALE)
             await self._record(tx, actor, "mirror.changed", before, dict(fields))
@@ -233,6 +240,12 @@ def _prefix(text: str, field: str) -> str:
         message = f"a prefix has at most {PREFIX_LENGTH} characters"
         raise FieldInvalid(message, field=field)
     return name.text
+
+
+def _require_allowed(mirror: NamespaceMirror) -> None:
+    """Raises Denied for a public one where there may be none."""
+    if mirror.is_public and not mirror.allows_public:
+        raise Denied(NONE_PUBLIC, field="is_public")
 
 
 def _shown(prefix: str) -> str:

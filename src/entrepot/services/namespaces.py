@@ -16,12 +16,12 @@ from entrepot.model.upstreams import PRESETS, NamespaceMirror, Source
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?")
 
 
-async def find(tx: Transaction, place: Place) -> Source | None:
+async def find(tx: Transaction, place: Place) -> Place:
     """Where a repository at `place` would come from: by the longest prefix that lets it through."""
     for mirror in await _above(tx, place):
         if (source := source_below(mirror, place.path)) is not None:
-            return source
-    return None
+            return replace(place, source=source, is_public=mirror.is_open)
+    return place
 
 
 async def lead(tx: Transaction, start: Place, ns: str) -> Place | None:

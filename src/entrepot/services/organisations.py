@@ -201,6 +201,7 @@ class Organisations:
         await record(tx, actor, change, now=self._clock.now())
 
 
+NONE_PUBLIC = "this organisation allows no public repositories; one of its owners can"
 STALE = "this was changed since you read it; read it again and repeat the change"
 _DAYS, _TAGS = 36_500, 1_000_000
 

@@ -24,7 +24,7 @@ from entrepot.services import pull_through
 from entrepot.services.access import Access, require_writable
 from entrepot.services.addresses import DEFAULT_ORGANISATION, NO_REPOSITORY, Address, Addresses
 from entrepot.services.audit import record
-from entrepot.services.organisations import STALE, require_version
+from entrepot.services.organisations import NONE_PUBLIC, STALE, require_version
 from entrepot.services.pull_through import UpstreamPath
 
 PATTERNS = 50  # of a repository, of each kind
@@ -339,8 +339,7 @@ async def _update(
 ) -> RepositoryFacts:
     """Store policies. Raises Denied, Stale."""
     if policies.get("is_public") and not organisation.allows_public:
-        message = "this organisation allows no public repositories; one of its owners can"
-        raise Denied(message, field="is_public")
+        raise Denied(NONE_PUBLIC, field="is_public")
     policies = dict(policies)
     if isinstance(fields := policies.get("upstream"), Mapping):
         if before.upstream is None:

@@ -96,7 +96,8 @@ def preset_of(new: NewUpstream) -> Preset:
         return found
     if new.url:
         host = _origin(new.url).host
-        return next((each for each in PRESETS.values() if _is_at(each, host)), PRESETS[CUSTOM])
+        if found := next((each for each in PRESETS.values() if _is_at(each, host)), None):
+            return found
     return PRESETS.get(new.name, PRESETS[CUSTOM])
 
 

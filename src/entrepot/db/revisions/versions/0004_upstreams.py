@@ -61,6 +61,7 @@ CREATE TABLE namespace_mirrors (
     allow TEXT,
     deny TEXT,
     freshness BIGINT NOT NULL,
+    is_public BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     deleted_at BIGINT,
     version BIGINT NOT NULL
