@@ -52,6 +52,14 @@ def test_holders_of_a_blob_are_found_from_the_blob(explaining):
     ]
 
 
+def test_whether_a_registry_gave_a_blob_is_found_from_the_blob(explaining):
+    asyncio.run(blobs.find_from(explaining, 1, "sha256:0"))
+
+    (plan,) = explaining.plans
+    assert "SEARCH l USING COVERING INDEX blob_links_of_blob (digest=?)" in plan
+    assert not any(step.startswith("SCAN") for step in plan)
+
+
 def test_the_end_of_a_tag_does_not_walk_its_history(explaining):
     asyncio.run(tags._end(explaining, 1, "v1", now=1))
 

@@ -25,10 +25,33 @@ async def find(tx: Transaction, repository_id: int, digest: str) -> LinkedBlob |
     return LinkedBlob(digest, int(row[0] or 0), str(row[1]), int(row[2] or 0))
 
 
-async def find_anywhere(tx: Transaction, digest: str) -> LinkedBlob | None:
-    """The blob, whoever has it: nobody may hear of it before they prove that they may."""
+async def find_from(tx: Transaction, upstream_id: int, digest: str) -> LinkedBlob | None:
+    """The blob, if anybody has it from the registry that this upstream is.
+
+    That registry's word proves access to it, and to nothing else: whoever runs a registry can have
+    it say that it holds what others pushed here or pulled from elsewhere. What may have been pushed
+    counts for its own organisation alone.
+    """
     row = await tx.fetch_one(
-        "SELECT size, storage_key FROM blobs WHERE digest = :digest", digest=digest
+        """
+        SELECT b.size, b.storage_key
+          FROM blobs AS b
+         WHERE b.digest = :digest
+           AND EXISTS
+               (
+                   SELECT 1
+                     FROM upstreams AS ours
+                     JOIN upstreams AS theirs ON theirs.origin = ours.origin
+                     JOIN repositories AS r ON r.upstream_id = theirs.id
+                     JOIN blob_links AS l ON l.repository_id = r.id
+                    WHERE ours.id = :upstream_id
+                      AND l.digest = b.digest
+                      AND r.deleted_at IS NULL
+                      AND (r.accepts_push = 0 OR r.organisation_id = ours.organisation_id)
+               )
+        """,
+        digest=digest,
+        upstream_id=upstream_id,
     )
     return LinkedBlob(digest, int(row[0] or 0), str(row[1]), 0) if row else None
 

@@ -34,6 +34,7 @@ class Following:
     ) -> None:
         self._means = means
         self._relays = relays
+        self._upstream_id = upstream_id
         self._digest = digest
         self._progress = progress
         self._watch = Watch(means, upstream_id, digest, progress)
@@ -106,7 +107,7 @@ class Following:
     async def _complete(self, spool: Spool) -> Left | None:
         """The fetch was ended: what is missing here is in the store, or still to be fetched."""
         async with self._means.database.read() as tx:
-            blob = await blobs.find_anywhere(tx, str(self._digest))
+            blob = await blobs.find_from(tx, self._upstream_id, str(self._digest))
         try:
             file = self._means.store.open(blob.storage_key, blob.size) if blob else None
         except ObjectMissing:

@@ -161,7 +161,7 @@ class Fetch:
         return await self._means.database.write(work, durable=False)
 
     async def _is_stored(self, tx: Transaction) -> bool:
-        blob = await blobs.find_anywhere(tx, str(self._digest))
+        blob = await blobs.find_from(tx, self._source.upstream_id, str(self._digest))
         if blob is None:
             return False
         try:

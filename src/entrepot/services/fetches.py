@@ -132,7 +132,7 @@ class Fetches:
         """The blob, if somebody has it and this repository may."""
         async with self._means.database.read() as tx:
             linked = await blobs.find(tx, repository.id, str(digest))
-            blob = linked or await blobs.find_anywhere(tx, str(digest))
+            blob = linked or await blobs.find_from(tx, _source(repository).upstream_id, str(digest))
         file = self._open(blob)
         if file is None or linked is not None:
             return file
@@ -153,7 +153,7 @@ class Fetches:
     async def _link(self, tx: Transaction, repository: Repository, digest: Digest) -> bool:
         """Make a blob that is here one of this repository's too; False when one of them went."""
         now = self._means.clock.now()
-        blob = await blobs.find_anywhere(tx, str(digest))
+        blob = await blobs.find_from(tx, _source(repository).upstream_id, str(digest))
         holder = await repositories.find_by_id(tx, repository.id)
         if blob is None or holder is None:
             return False
