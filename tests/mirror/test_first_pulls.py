@@ -106,7 +106,7 @@ async def test_two_tags_pulled_first_at_once_both_come(turned, app, upstream, im
 
 
 async def test_what_a_mirror_does_not_let_through_is_not_asked_for(turned, upstream, image):
-    await turned.mirror(upstream, "hub", deny=["library/*"])
+    await turned.mirror(upstream, "hub", deny=("library/*",))
 
     answer = await Cached(turned, f"hub/{PATH}").manifest("v1")
 

@@ -61,7 +61,7 @@ async def test_a_failure_is_heard_where_nothing_is_older_and_never_becomes_a_404
 
     assert answer.status_code in statuses, answer.text
     assert await turned.rows("SELECT digest FROM manifests") == []
-    assert cache.saved["name"] in answer.text
+    assert cache.saved.name in answer.text
     upstream.heal()
     turned.turn(3_700)
     assert (await cache.manifest("v1")).content == image.body
@@ -80,7 +80,7 @@ async def test_an_older_answer_goes_out_with_a_warning(turned, cache, upstream, 
     for answer in answers:
         assert (answer.status_code, answer.content) == (200, image.body)
         assert warning_of(answer).startswith('299 - "')
-        assert cache.saved["name"] in warning_of(answer)
+        assert cache.saved.name in warning_of(answer)
     assert len(upstream.log.of(kind="manifest")) <= 2
 
 
@@ -96,7 +96,7 @@ async def test_a_dead_upstream_is_stale_and_a_breaker_spares_everybody(turned, c
     answer = await cache.manifest("v1")
 
     assert answer.status_code == 200
-    assert cache.saved["name"] in warning_of(answer)
+    assert cache.saved.name in warning_of(answer)
     assert time.monotonic() - begun < 0.3
 
 

@@ -104,7 +104,7 @@ async def test_older_referrers_go_out_with_a_warning(turned, cache, upstream, im
     answer = await cache.referrers(image.digest)
 
     assert digests(answer) == [signature.digest]
-    assert cache.saved["name"] in warning_of(answer)
+    assert cache.saved.name in warning_of(answer)
 
 
 async def test_an_empty_list_is_not_made_up_for_a_failure(cache, upstream, image, signature):

@@ -112,7 +112,7 @@ async def test_an_older_list_goes_out_with_a_warning(turned, cache, upstream):
     answer = await cache.tags()
 
     assert answer.json()["tags"] == NAMES
-    assert cache.saved["name"] in warning_of(answer)
+    assert cache.saved.name in warning_of(answer)
 
 
 @pytest.mark.parametrize(

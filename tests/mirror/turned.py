@@ -14,7 +14,11 @@ from entrepot.config import load
 from entrepot.db.migrate import migrate
 from entrepot.model.clock import SECOND
 from entrepot.model.names import RepositoryName
+from entrepot.services.access import OPERATOR
 from entrepot.services.addresses import Address
+from entrepot.services.namespace_mirrors import NewMirror
+from entrepot.services.upstream_forms import NewUpstream
+from entrepot.services.upstream_repositories import Wanted
 from tests.support.clock import FakeClock
 from tests.support.postgres import new_database
 from tests.support.server import basic
@@ -35,38 +39,38 @@ class Turned:
         """Let time pass for the registry."""
         self.clock.advance(int(seconds * SECOND))
 
-    async def made(self, path, body):
-        answer = await self.client.post(
-            f"/api/v1{path}",
-            json=body,
-            headers={"authorization": f"Bearer {self.client.headers['x-test-token']}"},
-        )
-        assert answer.status_code == 201, answer.text
-        return answer.json()
+    async def upstream(self, server, **fields):
+        """A saved upstream. By the services: loading the management API takes longer than a test."""
+        new = NewUpstream(name=f"up-{secrets.token_hex(4)}", url=server.origin, **fields)
+        made = await self.app.caching.upstreams.create(OPERATOR, "main", new)
+        return made.upstream
 
-    async def upstream(self, server, organisation="main", **fields):
-        body = {"name": f"up-{secrets.token_hex(4)}", "url": server.origin, **fields}
-        return await self.made(f"/organisations/{organisation}/upstreams", body)
-
-    async def cache(self, server, path=PATH, *, saved=None, policies=None, **fields):
+    async def cache(self, server, path=PATH, *, saved=None, policies=None, accepts_push=False):
         """A pull-through repository; the upstream's log begins behind it."""
         saved = saved or await self.upstream(server)
         name = f"cache/{secrets.token_hex(5)}"
-        body = {
-            "path": name,
-            "upstream": {"name": saved["name"], "path": path, **fields},
-            **(policies or {}),
-        }
-        made = await self.made("/organisations/main/repositories", body)
+        wanted = Wanted(name=saved.name, path=path)
+        await self.management.upstream_repositories.create(
+            OPERATOR, "main", name, policies or {}, wanted
+        )
+        if accepts_push:
+            await self.change(
+                "UPDATE repositories SET accepts_push = 1 WHERE path = :path", path=name
+            )
         server.log.clear()
-        return Cached(self, name, made, saved)
+        return Cached(self, name, saved)
 
     async def mirror(self, server, prefix, **fields):
         """A namespace mirror; the upstream's log begins behind it."""
         saved = await self.upstream(server)
-        body = {"prefix": prefix, "upstream": saved["name"], **fields}
-        await self.made("/organisations/main/mirrors", body)
+        await self.management.mirrors.create(
+            OPERATOR, "main", NewMirror(prefix, saved.name, **fields)
+        )
         server.log.clear()
+
+    @property
+    def management(self):
+        return self.app._api._management
 
     async def rows(self, sql, **values):
         async with self.app.database.read() as tx:
@@ -79,10 +83,9 @@ class Turned:
 class Cached:
     """A repository as a client of this process sees it."""
 
-    def __init__(self, turned, name, made=None, saved=None):
+    def __init__(self, turned, name, saved=None):
         self.turned = turned
         self.name = name
-        self.made = made
         self.saved = saved
 
     @property
@@ -91,7 +94,7 @@ class Cached:
 
     def on(self, turned):
         """The same repository, of another process."""
-        return Cached(turned, self.name, self.made, self.saved)
+        return Cached(turned, self.name, self.saved)
 
     async def get(self, path, method="GET", **options):
         return await self.turned.client.request(method, f"/v2/{self.name}/{path}", **options)
@@ -154,13 +157,12 @@ def database_url(request, tmp_path):
 async def process(settings, clock, token):
     """One more process of the same registry."""
     app = Application(settings, clock)
-    headers = {**basic(token), "x-test-token": token}
     async with (
         app.run(),
         httpx.AsyncClient(
             transport=httpx.ASGITransport(app),
             base_url="http://localhost:5000",
-            headers=headers,
+            headers=basic(token),
             timeout=60,
         ) as client,
     ):

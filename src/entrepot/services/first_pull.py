@@ -2,11 +2,18 @@
 
 import asyncio
 
-from entrepot.db import lookups, manifests
+from entrepot.db import lookups, manifests, repositories
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Action, Actor, Place, Repository
 from entrepot.model.clock import Clock
-from entrepot.model.errors import EntrepotError, NameUnknown, UpstreamMissing
+from entrepot.model.errors import (
+    Denied,
+    EntrepotError,
+    NameUnknown,
+    Unauthenticated,
+    Unavailable,
+    UpstreamMissing,
+)
 from entrepot.model.names import Reference, Tag
 from entrepot.model.received import Received
 from entrepot.model.upstreams import Source
@@ -43,7 +50,7 @@ class FirstPull:
         self._addresses = addresses
         self._checks = checks
         self._denied = denied
-        self._running: dict[_Key, asyncio.Task[Given]] = {}
+        self._running: dict[_Key, asyncio.Task[Repository]] = {}
         self._denied_until: dict[_Key, int] = {}
 
     async def enter(
@@ -59,16 +66,16 @@ class FirstPull:
         key = (source, place.organisation_id, place.path, str(reference))
         if 0 < self._denied_until.get(key, 0) - self._clock.now() <= self._denied:
             raise NameUnknown(_NOTHING, name=str(address.name))
-        asked_at = self._clock.now()
-        try:
-            given = await self._ask(key, source, reference)
-        except UpstreamMissing as error:
-            self._deny(key)
-            raise NameUnknown(_NOTHING, name=str(address.name)) from error
-        repository = await self._make(actor, address, source, reference, given, asked_at)
-        if isinstance(given, list) and repository.source == source:
-            await self._checks.store_names(repository, given, asked_at)
-        return repository
+        task = self._running.get(key)
+        if task is not None:
+            await asyncio.wait({task})
+            if not task.cancelled() and not isinstance(task.exception(), _PERSONAL):
+                return _result(task)
+        task = asyncio.create_task(self._ask_and_make(actor, address, place, source, reference))
+        self._running[key] = task
+        task.add_done_callback(lambda done: self._end(key, done))
+        await asyncio.wait({task})
+        return _result(task)
 
     async def close(self) -> None:
         """Stop asking."""
@@ -77,25 +84,32 @@ class FirstPull:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    async def _ask(self, key: _Key, source: Source, reference: Reference | None) -> Given:
+    async def _ask_and_make(
+        self,
+        actor: Actor,
+        address: Address,
+        place: Place,
+        source: Source,
+        reference: Reference | None,
+    ) -> Repository:
         """One question for all who ask the same in this process; it outlives them."""
-        task = self._running.get(key)
-        if task is None:
-            task = asyncio.create_task(self._fetch(source, reference))
-            self._running[key] = task
-            task.add_done_callback(lambda _: self._running.pop(key))
-        await asyncio.wait({task})
-        if task.cancelled():
-            raise NameUnknown(NO_REPOSITORY)
-        error = task.exception()
-        if isinstance(error, EntrepotError):
-            raise type(error)(error.message, **error.values) from error
-        return task.result()
-
-    async def _fetch(self, source: Source, reference: Reference | None) -> Given:
-        if reference is None:
-            return await self._checks.tag_names(source)
-        return await self._checks.fetch(source, reference)
+        async with self._database.read() as tx:
+            made = await repositories.find(tx, place)
+        if made is not None:
+            return made  # since its name was looked up
+        asked_at = self._clock.now()
+        given: Given
+        try:
+            if reference is None:
+                given = await self._checks.tag_names(source)
+            else:
+                given = await self._checks.fetch(source, reference)
+        except UpstreamMissing as error:
+            raise NameUnknown(_NOTHING, name=str(address.name)) from error
+        repository = await self._make(actor, address, source, reference, given, asked_at)
+        if isinstance(given, list) and _comes_from(repository, source):
+            await self._checks.store_names(repository, given, asked_at)
+        return repository
 
     async def _make(
         self,
@@ -114,11 +128,10 @@ class FirstPull:
                 raise NameUnknown(NO_REPOSITORY, name=str(address.name))
             now = self._clock.now()
             repository = await self._addresses.ensure(tx, actor, address, where, now)
-            if repository.source is not None and (
-                (repository.source.upstream_id, repository.source.path)
-                == (source.upstream_id, source.path)
-                and isinstance(given, Received)
+            if (
+                isinstance(given, Received)
                 and reference is not None
+                and _comes_from(repository, source)
                 and not await _has(tx, repository, reference)
             ):
                 await self._checks.store(tx, repository, reference, given, asked_at)
@@ -126,13 +139,39 @@ class FirstPull:
 
         return await self._database.write(work)
 
-    def _deny(self, key: _Key) -> None:
-        while len(self._denied_until) >= _MOST_DENIED:
-            del self._denied_until[next(iter(self._denied_until))]
-        self._denied_until[key] = self._clock.now() + self._denied
+    def _end(self, key: _Key, done: asyncio.Task[Repository]) -> None:
+        if self._running.get(key) is done:
+            del self._running[key]
+        if done.cancelled() or not isinstance(error := done.exception(), NameUnknown):
+            return
+        if isinstance(error.__cause__, UpstreamMissing):
+            while len(self._denied_until) >= _MOST_DENIED:
+                del self._denied_until[next(iter(self._denied_until))]
+            self._denied_until[key] = self._clock.now() + self._denied
 
 
 _NOTHING = "neither this registry nor the upstream of this name has such a repository or tag"
+# Said of who asked first, and so not of others.
+_PERSONAL = (Unauthenticated, Denied)
+
+
+def _result(task: asyncio.Task[Repository]) -> Repository:
+    """What the task found, or its error anew for each who waited."""
+    if task.cancelled():
+        raise Unavailable("the server is stopping; try again")
+    error = task.exception()
+    if isinstance(error, EntrepotError):
+        raise type(error)(error.message, **error.values) from error
+    return task.result()
+
+
+def _comes_from(repository: Repository, source: Source) -> bool:
+    """Whether this is the repository of what was asked, and not one that somebody pushed to."""
+    found = repository.source
+    return found is not None and (found.upstream_id, found.path) == (
+        source.upstream_id,
+        source.path,
+    )
 
 
 async def _has(tx: Transaction, repository: Repository, reference: Reference) -> bool:
