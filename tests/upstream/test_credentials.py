@@ -397,16 +397,17 @@ async def test_a_redirect_to_another_origin_carries_nothing(
     private.script(faults.redirect(f"{attacker.origin}/x", code), kind="blob")
     private.script(faults.redirect(f"{attacker.origin}/x", code), kind="tags")
 
-    match call:
-        case "manifest":
-            await remote.manifest("team/app", "v1", limit=LIMIT)
-        case "head":
-            await remote.head_manifest("team/app", "v1")
-        case "tags":
-            await anext(remote.tags("team/app"))
-        case "blob":
-            async with remote.blob("team/app", Digest.of(b"x")) as blob:
-                assert [piece async for piece in blob.pieces]
+    async def get_blob():
+        async with remote.blob("team/app", Digest.of(b"x")) as blob:
+            assert [piece async for piece in blob.pieces]
+
+    calls = {
+        "manifest": lambda: remote.manifest("team/app", "v1", limit=LIMIT),
+        "head": lambda: remote.head_manifest("team/app", "v1"),
+        "tags": lambda: anext(remote.tags("team/app")),
+        "blob": get_blob,
+    }
+    await calls[call]()
 
     assert len(attacker.log.entries) == 1
     assert_told_nothing(attacker)
@@ -459,9 +460,8 @@ async def test_cookies_are_not_kept(remote_of, private):
     remote = remote_of(private, AUTH, pinned(private))
 
     for _ in range(3):
-        with_cookies = await remote.head_manifest("team/app", "v1")
+        assert await remote.head_manifest("team/app", "v1")
 
-    assert with_cookies
     assert not [entry for entry in private.log.entries if "cookie" in entry.headers]
 
 

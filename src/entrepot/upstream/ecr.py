@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from entrepot.model.clock import HOUR, MINUTE, SECOND, Clock
+from entrepot.model.clock import MINUTE, SECOND, Clock
 from entrepot.model.errors import (
     UpstreamBroken,
     UpstreamBusy,
@@ -29,13 +29,14 @@ from entrepot.upstream.origins import Origin
 _HOST = re.compile(
     r"\d{12}\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]{1,32})\.(?:amazonaws\.com(?:\.cn)?|amazonaws\.eu|on\.aws)"
 )
-# A password lives for 12 hours, but no longer than the session of the role that asked for it.
-_BEFORE_END = HOUR
-_BEFORE_SESSION_ENDS = 5 * MINUTE
+# A password lives for 12 hours, but no longer than the session of the role that asked for it: it is
+# replaced an hour before its end, or five minutes before that of a session of an hour.
+_EARLY = 12
 _SESSION_SECONDS = 3600
 _SETTLED = MINUTE  # a password that is younger was refused for another reason than its age
 _PERMISSIONS = {"ecr": "ecr:GetAuthorizationToken", "sts": "sts:AssumeRole"}
-_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+# The last one is what botocore makes of a refusal that it cannot read.
+_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
 _THROTTLED = {
     "Throttling",
     "ThrottlingException",
@@ -103,13 +104,13 @@ class EcrPasswords:
             username, _, password = (
                 base64.b64decode(data["authorizationToken"]).decode().partition(":")
             )
-            until = _microseconds(data["expiresAt"]) - _BEFORE_END
+            end = _microseconds(data["expiresAt"])
         except (KeyError, IndexError, ValueError):
             message = f"AWS gave the upstream {self._name} something else than a password"
             raise UpstreamBroken(message, reason="ecr") from None
         if session_ends is not None:
-            until = min(until, session_ends - _BEFORE_SESSION_ENDS)
-        return Token(basic(username, password), max(until, now))
+            end = min(end, session_ends)
+        return Token(basic(username, password), end - max(0, end - now) // _EARLY)
 
     def _keys(self, session: Any) -> tuple[dict[str, str], int | None]:  # noqa: ANN401  # botocore has no types
         """The keys to sign with (none: botocore finds the server's own), and when they end."""

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -18,6 +19,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from entrepot.model.errors import (
+    SettingsInvalid,
     UpstreamBroken,
     UpstreamDown,
     UpstreamError,
@@ -127,7 +129,7 @@ class Outbound:
     """Requests to other servers; one pool of connections for each event loop.
 
     With a `proxy` the proxy resolves names, so that addresses are judged here as far as they are
-    known here.
+    known here. Raises SettingsInvalid for a `ca_file` that cannot be read.
     """
 
     def __init__(
@@ -138,6 +140,8 @@ class Outbound:
         ca_file: Path | None = None,
         deadlines: Deadlines | None = None,
     ) -> None:
+        if ca_file is not None:
+            _require_readable(ca_file)
         self.guard = Guard(allow)
         self.proxy = proxy
         self.ca_file = ca_file
@@ -205,9 +209,7 @@ class Outbound:
 
     def _open(self) -> aiohttp.ClientSession:
         limits = self._deadlines
-        context = ssl.create_default_context()
-        if self.ca_file is not None:
-            context.load_verify_locations(self.ca_file)
+        context = _tls(self.ca_file)
         # Whoever shares a credential waits for its budget, not for a connection: no limit here.
         connector = (
             aiohttp.TCPConnector(ssl=context, limit=0)
@@ -235,6 +237,23 @@ class Outbound:
             max_line_size=_LONGEST_HEADER,
             max_field_size=_LONGEST_HEADER,
         )
+
+
+@lru_cache(maxsize=8)
+def _tls(ca_file: Path | None) -> ssl.SSLContext:
+    """The authorities that we trust; 30 ms to read."""
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context
+
+
+def _require_readable(ca_file: Path) -> None:
+    try:
+        _tls(ca_file)
+    except OSError as error:
+        message = f"ENTREPOT_OUTBOUND__CA_FILE {ca_file} holds no certificates that can be read"
+        raise SettingsInvalid(message) from error
 
 
 @contextlib.contextmanager
