@@ -12,7 +12,17 @@ from tests.access.snapshot import difference, snapshot
 from tests.access.world import random_id
 from tests.support.server import basic, digest_of
 
-WORDS = ("organisation", "project", "repository", "token", "invitation", "user", "digest")
+WORDS = (
+    "organisation",
+    "project",
+    "repository",
+    "token",
+    "invitation",
+    "user",
+    "digest",
+    "upstream",
+    "mirror",
+)
 # A user is known on the whole server, to its administrators: the others hear 403 for any name.
 SERVER = {
     row
@@ -38,6 +48,8 @@ def theirs_of(world, word):
         "invitation": [theirs.invitation],
         "user": [theirs.users["reader"]],
         "digest": [theirs.manifest],
+        "upstream": list(theirs.upstreams.values()),
+        "mirror": [theirs.mirror],
     }
     return found[word]
 

@@ -40,6 +40,7 @@ class Tenant:
     blob: str
     tokens: Mapping[str, str]  # kind: id
     upstreams: Mapping[str, str]  # for whom: id
+    mirror: str
     invitation: str
 
     def values(self, place: str = "linked") -> dict[str, str]:
@@ -55,6 +56,7 @@ class Tenant:
             "user": self.users["reader"],
             "token": self.tokens["org"],
             "upstream": self.upstreams["admins"],
+            "mirror": self.mirror,
             "invitation": self.invitation,
         }
 
@@ -182,7 +184,9 @@ def make_world(registry: Registry) -> World:
     return world
 
 
-def make_tenant(registry: Registry, http: httpx.Client, upstream: ScriptedUpstream) -> Tenant:
+def make_tenant(
+    registry: Registry, http: httpx.Client, upstream: ScriptedUpstream | None = None
+) -> Tenant:
     operator = basic(registry.server.token)
     slug = f"org-{secrets.token_hex(5)}"
     organisation = _post(http, "/organisations", {"slug": slug}, operator)
@@ -223,7 +227,12 @@ def make_tenant(registry: Registry, http: httpx.Client, upstream: ScriptedUpstre
             owner,
         )["id"]
         for whom, patterns in (("admins", []), ("members", ["library/*"]))
+        if upstream is not None
     }
+    mirrored = {"prefix": "mirrored", "upstream": "members"}
+    mirror = ""
+    if upstream is not None:
+        mirror = _post(http, f"/organisations/{slug}/mirrors", mirrored, owner)["id"]
     invited = _post(http, f"/organisations/{slug}/invitations", {}, owner)
     return Tenant(
         slug=slug,
@@ -238,6 +247,7 @@ def make_tenant(registry: Registry, http: httpx.Client, upstream: ScriptedUpstre
         blob=blob,
         tokens=made,
         upstreams=upstreams,
+        mirror=mirror,
         invitation=invited["id"],
     )
 
