@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from entrepot.db import (
     collection,
     installation,
+    lookups,
     organisations,
     projects,
     repositories,
@@ -308,6 +309,7 @@ class Repositories:
                 message = f"the tag {name} is kept here by the pattern {pattern}"
                 raise Denied(message, tag=name)
         await tags.end_all(tx, repository.id, now=now)
+        await lookups.forget_all(tx, repository.id)
         await projects.unlink_all_of(tx, repository.id)
         await uploads.delete_all_of(tx, repository.id)
         await collection.review(tx, "repository", repository.id, "", due_at=now + self._grace)
