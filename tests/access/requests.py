@@ -59,6 +59,21 @@ def _upstream(world: World) -> dict[str, str]:
     return {"upstream": world.as_owner("POST", path, body)["id"]}
 
 
+def _mirror(world: World) -> dict[str, str]:
+    path = f"/organisations/{world.ours.slug}/mirrors"
+    return {"mirror": world.as_owner("POST", path, _new_mirror(world))["id"]}
+
+
+def _new_mirror(world: World) -> dict[str, str]:
+    return {"prefix": world.word(), "upstream": "members"}
+
+
+def _of_upstream(world: World) -> dict[str, Any]:
+    """A repository of what the upstream opens to members."""
+    world.upstream.put_image("library/app", "v1")
+    return _at_team(world) | {"upstream": {"name": "members", "path": "library/app"}}
+
+
 def _of_members(world: World) -> dict[str, str]:
     """The upstream that members may use."""
     return {"upstream": world.ours.upstreams["members"]}
@@ -147,6 +162,10 @@ MANAGEMENT: dict[tuple[str, str], Ask] = {
     ("POST", "/organisations/{organisation}/upstreams"): Ask(
         lambda world: {"name": world.word(), "url": world.upstream.origin}
     ),
+    ("POST", "/organisations/{organisation}/repositories#upstream"): Ask(_of_upstream),
+    ("POST", "/organisations/{organisation}/mirrors"): Ask(_new_mirror),
+    ("PATCH", "/mirrors/{mirror}"): Ask({"deny": []}),
+    ("DELETE", "/mirrors/{mirror}"): Ask(fresh=_mirror),
     ("PATCH", "/upstreams/{upstream}"): Ask({"member_patterns": []}),
     ("POST", "/upstreams/{upstream}/check"): Ask({}),
     ("DELETE", "/upstreams/{upstream}"): Ask(fresh=_upstream),

@@ -94,6 +94,11 @@ MANAGEMENT: dict[tuple[str, str], str] = {
     ),
     ("GET", "/organisations/{organisation}/upstreams"): _BROWSE,
     ("POST", "/organisations/{organisation}/upstreams"): _MANAGE,
+    ("GET", "/organisations/{organisation}/mirrors"): _BROWSE,
+    ("POST", "/organisations/{organisation}/mirrors"): _MANAGE,
+    ("GET", "/mirrors/{mirror}"): _BROWSE_PROJECT,
+    ("PATCH", "/mirrors/{mirror}"): _MANAGE_PROJECT,
+    ("DELETE", "/mirrors/{mirror}"): _MANAGE_PROJECT,
     ("GET", "/upstreams/{upstream}"): _UPSTREAM,
     ("PATCH", "/upstreams/{upstream}"): _UPSTREAM,
     ("POST", "/upstreams/{upstream}/check"): _UPSTREAM,
@@ -102,6 +107,10 @@ MANAGEMENT: dict[tuple[str, str], str] = {
     ("PATCH", "/upstreams/{upstream}#members"): _MANAGE_UPSTREAM,
     ("POST", "/upstreams/{upstream}/check#members"): _MANAGE_UPSTREAM,
     ("DELETE", "/upstreams/{upstream}#members"): _MANAGE_UPSTREAM,
+    # Of an upstream that is open to members.
+    ("POST", "/organisations/{organisation}/repositories#upstream"): (
+        "1 3+++ 4341 ++4 44 444 33+ ++ 3 111"
+    ),
     ("GET", "/tokens"): _PEOPLE,
     ("POST", "/tokens"): _PEOPLE,
     ("GET", "/organisations/{organisation}/tokens"): _CREATE,

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "audit.md"
 _ACTION = re.compile(
-    r'(?<!field=)"((?:blob|invitation|manifest|member|organisation|project|repository|server|tag|token|upstream|user)'
+    r'(?<!field=)"((?:blob|invitation|manifest|member|mirror|organisation|project|repository|server|tag|token|upstream|user)'
     r'\.[a-z-]+)"'
 )
 

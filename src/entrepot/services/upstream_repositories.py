@@ -117,7 +117,9 @@ class UpstreamRepositories:
             upstream = await upstreams.find(tx, organisation.id, wanted.name)
         if upstream is None:
             raise FieldInvalid(no_upstream(wanted.name), field="upstream.name")
-        return UpstreamPath(upstream, _path(wanted.path, PRESETS[upstream.preset], "upstream.path"))
+        return UpstreamPath(
+            upstream, _path(wanted.path, PRESETS[upstream.preset], field="upstream.path")
+        )
 
     async def _of_reference(
         self, actor: Actor, organisation: Organisation, wanted: Wanted
@@ -128,7 +130,7 @@ class UpstreamRepositories:
         new = NewUpstream("", url=address, is_anonymous=wanted.is_anonymous)
         preset = preset_of(new)
         address = origin_of(preset, new)
-        path = _path(path, preset, "upstream.url")
+        path = _path(path, preset, field="upstream.url")
         manages = may_manage(self._access, actor, organisation)
         async with self._database.read(scan=True) as tx:
             found = await upstreams.page(
@@ -180,7 +182,7 @@ def _read_reference(url: str) -> tuple[str, str]:
     return f"{scheme}://{host.lower()}", path
 
 
-def _path(path: str, preset: Preset, field: str) -> str:
+def _path(path: str, preset: Preset, *, field: str) -> str:
     """A path as the upstream knows it. Raises FieldInvalid."""
     first, _, rest = path.strip("/").partition("/")
     if first in preset.aliases and rest:
