@@ -49,6 +49,7 @@ class Filling:
 
     def _write(self) -> None:
         batch, self._batch, self._gathered = self._batch, [], 0
+        self._progress.remember(self._spool.size, batch)
         self._writing = self._spool.append(batch)
         self._writing.add_done_callback(self._written)
 

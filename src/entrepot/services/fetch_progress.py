@@ -1,12 +1,17 @@
 """How far a blob has come, as this process sees it, for all who read it here."""
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 
 from entrepot.blobs.spool import Spool, SpoolView
 from entrepot.model.errors import EntrepotError, UpstreamDown
 
 _COPY_BYTES = 1024 * 1024
+# What was written last is kept for readers that are about as fast as the upstream: they all get
+# the same bytes, and the file is read for the slower ones alone.
+_RECENT_BYTES = 4 * 1024 * 1024
+_SHARED_BYTES = 8 * 1024 * 1024  # of pieces that all readers have in memory
+_LEAST_BYTES = 16 * 1024
 
 
 class Progress:
@@ -24,6 +29,8 @@ class Progress:
         self.readers = 0
         self._announced = asyncio.Event()
         self._view: SpoolView | None = None
+        self._recent: OrderedDict[int, bytes] = OrderedDict()  # by where they begin
+        self._recent_bytes = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._is_over = False
 
@@ -59,6 +66,15 @@ class Progress:
             self.announce(written)
         self._wake()
 
+    def remember(self, start: int, batch: list[bytes]) -> None:
+        """Keep what is being written at `start` for a while."""
+        for piece in batch:
+            self._recent[start] = piece
+            start += len(piece)
+            self._recent_bytes += len(piece)
+        while self._recent_bytes > _RECENT_BYTES:
+            self._recent_bytes -= len(self._recent.popitem(last=False)[1])
+
     def fail(self, failure: EntrepotError) -> None:
         """No more bytes will come."""
         if not self.is_right and self.failure is None:
@@ -90,11 +106,24 @@ class Progress:
             self._waiting.append(waiter)
             await waiter
 
+    def recent(self, start: int, most: int) -> bytes:
+        """Bytes from `start` on that came just now; nothing when those are in the file alone.
+
+        Whoever reads along gets the same object as all others do.
+        """
+        piece = self._recent.get(start, b"")
+        most = min(most, self.open_to - start)
+        return piece if len(piece) <= most else piece[: max(0, most)]
+
     async def read(self, start: int, most: int) -> bytes:
-        """Bytes from `start` on that are there. Raises StorageFailed."""
+        """Bytes from `start` on that are there, from the file. Raises StorageFailed."""
         if self._view is None:
             return b""
-        return await self._view.read(start, min(most, self.open_to - start))
+        end = min(start + most, self.open_to)
+        # Up to a piece that is still in memory, so that a reader who caught up goes on with that.
+        if self._recent and end > next(iter(self._recent)):
+            end = min([end, *(begin for begin in self._recent if begin > start)])
+        return await self._view.read(start, end - start)
 
     async def copy_into(self, spool: Spool) -> None:
         """Have another spool begin with what was given out so far. Raises StorageFailed."""
@@ -115,6 +144,7 @@ class Progress:
         if self._is_over and self.readers == 0 and self._view is not None:
             self._view.close()
             self._view = None
+            self._recent.clear()
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, deque()
@@ -139,12 +169,18 @@ class Reader:
     async def piece(self, start: int, most: int) -> bytes:
         """1 to `most` bytes from `start` on, once they are there; nothing at the end.
 
-        Raises what made the fetch fail: the answer must break off then.
+        Fewer where many read behind the others, because each has its piece in memory. Raises what
+        made the fetch fail: the answer must break off then.
         """
-        await self._progress.beyond(start)
-        if start >= self._progress.open_to:
-            return b""
-        return await self._progress.read(start, most)
+        progress = self._progress
+        if progress.open_to <= start:
+            await progress.beyond(start)
+            if start >= progress.open_to:
+                return b""
+        if piece := progress.recent(start, most):
+            return piece
+        share = max(_LEAST_BYTES, _SHARED_BYTES // progress.readers)
+        return await progress.read(start, min(most, share))
 
     def close(self) -> None:
         """The reader wants no more."""
