@@ -2,11 +2,22 @@
 
 import asyncio
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
-from entrepot.db import audit, blobs, invitations, manifests, projects, repositories, tags, tokens
+from entrepot.db import (
+    audit,
+    blobs,
+    invitations,
+    lookups,
+    manifests,
+    mirrored,
+    projects,
+    repositories,
+    tags,
+    tokens,
+)
 from entrepot.db.migrate import migrate
 from entrepot.model.clock import DAY, SystemClock
 
@@ -133,3 +144,35 @@ def test_what_people_browse_is_found_by_an_index_in_its_order(explaining, walk):
     steps = [step for plan in explaining.plans for step in plan]
     assert steps
     assert not [step for step in steps if step.startswith("SCAN") or "TEMP B-TREE" in step]
+
+
+def test_a_mirrored_tag_is_found_by_keys_alone(explaining):
+    asyncio.run(_or_nothing(mirrored.find(explaining, 1, "v1")))
+
+    (plan,) = explaining.plans
+    assert plan[-3:] == [
+        "SEARCH t USING PRIMARY KEY (repository_id=? AND name=?) LEFT-JOIN",
+        "SEARCH m USING INDEX sqlite_autoindex_manifests_1 (repository_id=? AND digest=?) LEFT-JOIN",
+        "SEARCH l USING PRIMARY KEY (repository_id=? AND reference=?) LEFT-JOIN",
+    ]
+
+
+def test_a_page_of_mirrored_tags_is_read_in_its_order(explaining):
+    asyncio.run(lookups.page(explaining, 1, after="v1", limit=100))
+
+    (plan,) = explaining.plans
+    assert "SEARCH tags USING PRIMARY KEY (repository_id=? AND name>?)" in plan
+    assert "SEARCH l USING PRIMARY KEY (repository_id=? AND reference>?)" in plan
+    assert not [step for step in plan if step.startswith("SCAN lookups")]
+
+
+def test_what_upstreams_denied_is_found_without_the_rest(explaining):
+    asyncio.run(lookups.sweep(explaining, before=1))
+
+    ((plan,),) = explaining.plans
+    assert "lookups_of_nothing" in plan
+
+
+async def _or_nothing(question):
+    with suppress(AssertionError):  # it gets no rows here
+        await question

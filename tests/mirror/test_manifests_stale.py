@@ -6,6 +6,7 @@ import time
 import pytest
 
 from entrepot.db import lookups, repositories
+from entrepot.model.errors import StorageFailed, StorageFull, Unavailable
 from entrepot.model.names import Tag
 from tests.mirror.turned import (
     PATH,
@@ -232,3 +233,19 @@ async def repository_of(turned):
     ((id_,),) = await turned.rows("SELECT id FROM repositories")
     async with turned.app.database.read() as tx:
         return await repositories.find_by_id(tx, id_)
+
+
+@pytest.mark.parametrize("error", [StorageFull("full"), StorageFailed("bad"), Unavailable("busy")])
+async def test_reads_go_on_when_nothing_can_be_written(turned, cache, image, monkeypatch, error):
+    await cache.manifest("v1")
+    turned.turn(61)
+
+    async def write(_work, **_options):
+        raise error
+
+    monkeypatch.setattr(turned.app.database, "write", write)
+    tagged = await cache.manifest("v1")
+    by_digest = await cache.manifest(image.digest)
+
+    assert (tagged.content, by_digest.content) == (image.body, image.body)
+    assert error.message in warning_of(tagged)
