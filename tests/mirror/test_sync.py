@@ -280,3 +280,38 @@ def test_a_repository_that_is_deleted_ends_its_sync(stand, upstream):
         return stand.registry.rows("SELECT id FROM sync_runs WHERE ended_at IS NULL")
 
     eventually(lambda: not open_runs(), missing=open_runs())
+
+
+def test_an_upstream_that_has_us_wait_a_moment_is_waited_for(stand, upstream):
+    put(upstream, "v1", "v2")
+    mirror = mirror_of(stand, upstream)
+    upstream.script(faults.status(429, retry_after=1), kind="manifest", times=1)
+
+    run = mirror.sync()
+
+    assert (run["error"], run["changed"]) == (None, 2)
+
+
+def test_an_upstream_that_has_us_wait_for_hours_ends_the_run_without_more_requests(stand, upstream):
+    put(upstream, *(f"v{number}" for number in range(20)))
+    mirror = mirror_of(stand, upstream)
+    upstream.script(faults.status(429, retry_after=7_200), kind="manifest")
+
+    run = mirror.sync()
+
+    assert run["failed"] == 20
+    assert run["error"].startswith("20 of 20 tags failed: v")
+    assert run["error"].endswith(" and 10 more")
+    assert upstream.log.count(kind="manifest") <= 8
+
+
+def test_new_tags_come_before_those_that_are_here(stand, upstream):
+    put(upstream, *(f"v{number}" for number in range(20)))
+    mirror = mirror_of(stand, upstream, sync="all")
+    mirror.first()
+    put(upstream, "an-old-name")
+    upstream.log.clear()
+
+    mirror.sync()
+
+    assert "an-old-name" in [entry.reference for entry in upstream.log.of(kind="manifest")][:4]

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from entrepot.db import sync_runs
-from entrepot.model.ids import from_text, new_id
+from entrepot.model.ids import new_id
 from entrepot.model.sync_runs import Cause
+from entrepot.services.access import OPERATOR
 from tests.mirror.turned import (
     PATH,
     database_url,
@@ -29,18 +30,26 @@ def image(upstream):
 @pytest.fixture
 async def synced(turned, upstream, image):
     """A repository whose first sync has ended."""
-    cache = await turned.cache(upstream, sync="all")
-    await runs_when(turned, cache, lambda runs: runs and runs[0]["ended_at"])
+    cache = await turned.cache(upstream)
+    await turned.change("UPDATE repositories SET sync = 'all' WHERE path = :path", path=cache.name)
+    await runs_when(turned, cache, lambda runs: runs and runs[0].ended_at)
     return cache
 
 
 async def runs_of(turned, cache):
-    """What the API tells, newest first."""
-    token = turned.client.headers["x-test-token"]
-    path = f"/api/v1/repositories/{cache.made['id']}/sync-runs"
-    answer = await turned.client.get(path, headers={"authorization": f"Bearer {token}"})
-    assert answer.status_code == 200, answer.text
-    return answer.json()["items"]
+    """Newest first."""
+    repository_id = await id_of(turned, cache)
+    found, _ = await turned.app.caching.syncs.page(
+        OPERATOR, repository_id, before=1 << 62, limit=100
+    )
+    return found
+
+
+async def id_of(turned, cache):
+    [(repository_id,)] = await turned.rows(
+        "SELECT id FROM repositories WHERE path = :path", path=cache.name
+    )
+    return repository_id
 
 
 async def runs_when(turned, cache, is_so):
@@ -53,13 +62,13 @@ async def runs_when(turned, cache, is_so):
 
 
 def all_ended(count):
-    return lambda runs: len(runs) == count and all(run["ended_at"] for run in runs)
+    return lambda runs: len(runs) == count and all(run.ended_at for run in runs)
 
 
 async def begin_elsewhere(turned, cache):
     """A run of a process that is gone."""
     run_id, now = new_id(), turned.clock.now()
-    repository_id = from_text(cache.made["id"])
+    repository_id = await id_of(turned, cache)
     await turned.app.database.write(
         lambda tx: sync_runs.begin(
             tx, run_id, repository_id, cause=Cause.REQUEST, leader="gone", now=now
@@ -75,7 +84,7 @@ async def test_the_next_sync_is_due_at_the_next_moment_of_the_schedule(turned, s
     turned.turn(31 * 60)
     found = await runs_when(turned, synced, all_ended(2))
 
-    assert [run["cause"] for run in found] == ["schedule", "schedule"]
+    assert [run.cause for run in found] == [Cause.SCHEDULE, Cause.SCHEDULE]
     await turned.app.caching.syncs.look()
     assert len(await runs_of(turned, synced)) == 2
 
@@ -94,16 +103,16 @@ async def test_a_run_of_a_dead_process_is_done_by_another_after_half_a_minute(tu
     await turned.app.caching.syncs.look()
     turned.turn(25)
     await turned.app.caching.syncs.look()
-    assert (await runs_of(turned, synced))[0]["ended_at"] is None
+    assert (await runs_of(turned, synced))[0].ended_at is None
 
     turned.turn(10)
 
     found = await runs_when(turned, synced, all_ended(2))
-    assert (found[0]["done"], found[0]["error"]) == (1, None)
+    assert (found[0].counts.done, found[0].error) == (1, None)
 
 
 async def test_a_process_that_stops_leaves_its_run_to_others(turned, upstream, image, tmp_path):
-    token = turned.client.headers["x-test-token"]
+    token = (tmp_path / "data" / "admin.token").read_text().strip()
     gate = Gate()
     async with process(turned.settings, turned.clock, token) as stopping:
         cache = await stopping.cache(upstream)
@@ -115,15 +124,12 @@ async def test_a_process_that_stops_leaves_its_run_to_others(turned, upstream, i
 
     found = await runs_when(turned, cache, all_ended(1))
 
-    assert (found[0]["done"], found[0]["error"]) == (1, None)
+    assert (found[0].counts.done, found[0].error) == (1, None)
 
 
 async def sync(turned, cache):
     """Ask for a sync, and have this process see that."""
-    token = turned.client.headers["x-test-token"]
-    path = f"/api/v1/repositories/{cache.made['id']}/sync"
-    answer = await turned.client.post(path, headers={"authorization": f"Bearer {token}"})
-    assert answer.status_code == 202, answer.text
+    await turned.app.caching.syncs.start(OPERATOR, await id_of(turned, cache))
     await turned.app.caching.syncs.look()
 
 
@@ -144,7 +150,7 @@ async def test_a_process_that_was_taken_for_dead_writes_nothing_more(turned, syn
 
 
 async def test_the_last_fifty_runs_are_kept(turned, synced):
-    repository_id = from_text(synced.made["id"])
+    repository_id = await id_of(turned, synced)
     for _ in range(60):
         run_id = new_id()
         await turned.change(

@@ -38,6 +38,22 @@ async def find(tx: Transaction, repository_id: int, reference: Reference) -> Sto
     return as_stored(row) if row else None
 
 
+async def find_types(tx: Transaction, repository_id: int, digests: Iterable[str]) -> dict[str, str]:
+    """The media types of those of these manifests that the repository has."""
+    rows = await tx.fetch_all(
+        """
+        SELECT digest, media_type
+          FROM manifests
+         WHERE repository_id = :repository_id
+           AND digest IN (SELECT value FROM json_each(:digests))
+           AND deleted_at IS NULL
+        """,
+        repository_id=repository_id,
+        digests=json.dumps(sorted(digests)),
+    )
+    return {str(row[0]): str(row[1]) for row in rows}
+
+
 async def put(
     tx: Transaction,
     repository_id: int,

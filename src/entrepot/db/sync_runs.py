@@ -10,7 +10,7 @@ _COLUMNS = """id, repository_id, cause, started_at, ended_at, wanted, done, chan
 
 
 async def find_due(tx: Transaction, *, now: int, latest: int, limit: int) -> list[int]:
-    """Repositories whose sync is due, those that wait longest first.
+    """Repositories whose sync is due, those that wait longest first; deleted ones too.
 
     One that is due later than `latest` was put off by a schedule that holds no more.
     """
@@ -19,8 +19,6 @@ async def find_due(tx: Transaction, *, now: int, latest: int, limit: int) -> lis
         SELECT id
           FROM repositories
          WHERE sync IS NOT NULL
-           AND upstream_id IS NOT NULL
-           AND deleted_at IS NULL
            AND (sync_due_at <= :now OR sync_due_at > :latest)
          ORDER BY sync_due_at
          LIMIT :limit

@@ -2,7 +2,7 @@
 
 from entrepot.db.database import Row, Transaction
 from entrepot.model.access import is_match
-from entrepot.model.stored import ListedTag
+from entrepot.model.stored import HeldTag, ListedTag
 
 _SELECT = """
         SELECT t.name, t.digest, m.media_type, m.size, t.pushed_at
@@ -187,22 +187,23 @@ async def page(tx: Transaction, repository_id: int, *, after: str, limit: int) -
 
 async def page_of_digests(
     tx: Transaction, repository_id: int, *, after: str, limit: int
-) -> list[tuple[str, str, bool]]:
-    """Tags in byte order, those after `after`: name, digest, and whether somebody pushed it."""
+) -> list[HeldTag]:
+    """Tags in byte order, those after `after`, with when the upstream was last asked for them."""
     rows = await tx.fetch_all(
         """
-        SELECT name, digest, is_pushed
-          FROM tags
-         WHERE repository_id = :repository_id
-           AND name > :after
-         ORDER BY name
+        SELECT t.name, t.digest, t.is_pushed, COALESCE(l.checked_at, 0)
+          FROM tags AS t
+          LEFT JOIN lookups AS l ON l.repository_id = t.repository_id AND l.reference = t.name
+         WHERE t.repository_id = :repository_id
+           AND t.name > :after
+         ORDER BY t.name
          LIMIT :limit
         """,
         repository_id=repository_id,
         after=after,
         limit=limit,
     )
-    return [(str(row[0]), str(row[1]), bool(row[2])) for row in rows]
+    return [HeldTag(str(row[0]), str(row[1]), bool(row[2]), int(row[3] or 0)) for row in rows]
 
 
 async def find(tx: Transaction, repository_id: int, name: str) -> ListedTag | None:

@@ -30,6 +30,16 @@ class ListedTag:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldTag:
+    """A tag of a pull-through repository; `checked_at` is 0 where no upstream was asked for it."""
+
+    name: str
+    digest: str
+    is_pushed: bool
+    checked_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class ListedManifest:
     """A manifest as lists show it. `size` is its own, in bytes; times are UTC microseconds."""
 

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from entrepot.blobs.answers import Arriving, File
-from entrepot.db import blobs, collection, tags
+from entrepot.db import blobs, collection, manifests, tags
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Repository, is_match
 from entrepot.model.clock import Clock
@@ -29,15 +30,16 @@ from entrepot.model.errors import (
 )
 from entrepot.model.images import read_parts
 from entrepot.model.manifests import ManifestLimits, read_manifest
-from entrepot.model.media_types import INDEXES
+from entrepot.model.media_types import INDEXES, OCI_INDEX
 from entrepot.model.names import Reference, Tag
-from entrepot.model.stored import StoredManifest
+from entrepot.model.stored import HeldTag, StoredManifest
 from entrepot.model.sync_runs import KEPT_FAILURES, SyncCounts, SyncFailure
 from entrepot.model.tag_filters import ALL, TagFilter
 from entrepot.model.upstreams import PullThrough
 
 _PAGE = 1_000
 _PIECE = 1 << 20
+_ATTEMPTS, _PATIENCE_SECONDS = 3, 60  # where an upstream has us wait
 
 # Why a tag failed, as status lists have it. The first class that fits counts.
 REASONS: dict[type[EntrepotError], str] = {
@@ -130,7 +132,7 @@ class TagSync:
         self._upstream = upstream
         self._progress = progress
         self._seen: set[str] = set()  # children that are here
-        self._here: dict[str, tuple[str, bool]] = {}
+        self._here: dict[str, HeldTag] = {}
 
     async def run(self, workers: int) -> None:
         """Sync all wanted tags, and remove those that are not wanted any more.
@@ -140,25 +142,28 @@ class TagSync:
         """
         upstream_has = await self._parts.reads.upstream_tags(self._repository)
         self._here = await self._tags_here()
-        pushed = {name for name, (_, is_pushed) in self._here.items() if is_pushed}
+        pushed = {name for name, tag in self._here.items() if tag.is_pushed}
         chosen = TagFilter.parse(self._upstream.sync or ALL).choose(upstream_has)
         wanted = [name for name in chosen if name not in pushed]
+        # New ones first, the newest of them before others; then who has waited longest. So all
+        # have their turn, even where the upstream never answers a whole run.
+        wanted.sort(key=lambda name: self._here[name].checked_at if name in self._here else 0)
         self._progress.wanted = len(wanted)
         await self._sync_all(iter(wanted), min(workers, len(wanted)))
         if not self._upstream.keeps_deleted:
             gone = sorted(self._here.keys() - pushed - set(wanted))
             await self._remove([name for name in gone if self._may_go(name)], set(upstream_has))
 
-    async def _tags_here(self) -> dict[str, tuple[str, bool]]:
-        found: dict[str, tuple[str, bool]] = {}
+    async def _tags_here(self) -> dict[str, HeldTag]:
+        found: dict[str, HeldTag] = {}
         after = ""
         while True:
             async with self._parts.database.read(scan=True) as tx:
                 page = await tags.page_of_digests(tx, self._repository.id, after=after, limit=_PAGE)
-            found |= {name: (digest, is_pushed) for name, digest, is_pushed in page}
+            found |= {tag.name: tag for tag in page}
             if len(page) < _PAGE:
                 return found
-            after = page[-1][0]
+            after = page[-1].name
 
     async def _sync_all(self, queue: Iterator[str], workers: int) -> None:
         """Sync tags, a few at once. Raises what ends the whole run."""
@@ -171,24 +176,49 @@ class TagSync:
 
     async def _work(self, queue: Iterator[str]) -> None:
         for name in queue:
-            async with self._parts.slots:
-                await self._sync(name)
+            error = await self._sync(name)
+            if error is not None:
+                self._progress.fail(name, error)
             self._progress.done += 1
 
-    async def _sync(self, name: str) -> None:
-        """Sync one tag, and note what went wrong. Raises NameUnknown, Unavailable."""
+    async def _sync(self, name: str) -> EntrepotError | None:
+        """Sync one tag; what went wrong, if that says nothing about others.
+
+        An upstream that has us wait for less than a minute is waited for. Raises NameUnknown,
+        Unavailable.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                async with self._parts.slots:
+                    await self._sync_once(name)
+            except UpstreamBusy as error:
+                wait = error.values.get("retry_after")
+                is_short = isinstance(wait, int) and wait <= _PATIENCE_SECONDS
+                if not is_short or attempt == _ATTEMPTS - 1:
+                    return error
+                await asyncio.sleep(wait)
+            except _OF_ONE_TAG as error:
+                return error
+            else:
+                return None
+        return None
+
+    async def _sync_once(self, name: str) -> None:
+        """Sync one tag, and its blobs if it is kept warm. Raises what goes wrong."""
         is_warm = any(is_match(pattern, name) for pattern in self._upstream.warm_tags)
+        before = self._here.get(name)
         try:
             manifest = await self._parts.reads.refresh(self._repository, Tag.parse(name))
-            if self._here.get(name, ("", False))[0] != manifest.digest:
-                self._progress.changed += 1
-            await self._bring_children(manifest, self._parts.index_depth)
-            if is_warm:
-                await self._warm(manifest, self._parts.index_depth)
-        except _OF_ONE_TAG as error:
-            self._progress.fail(name, error)
-            if is_warm:
-                await self._keep_warm(name)
+        except _OF_ONE_TAG:
+            if is_warm and before is not None:
+                await self._keep_warm(before)
+            raise
+        if before is None or before.digest != manifest.digest:
+            self._progress.changed += 1
+            self._here[name] = HeldTag(name, manifest.digest, is_pushed=False, checked_at=0)
+        await self._bring_children(manifest, self._parts.index_depth)
+        if is_warm:
+            await self._warm(manifest, self._parts.index_depth)
 
     async def _bring_children(self, manifest: StoredManifest, depth: int) -> None:
         """Bring the manifests that an index lists.
@@ -196,14 +226,19 @@ class TagSync:
         One that the upstream lacks is left out: some registries drop attestations and platforms of
         an index that is whole for everybody else.
         """
-        for child in self._children(manifest) if depth else ():
-            if child not in self._seen:
+        children = [child for child in self._children(manifest) if child not in self._seen]
+        if not children or not depth:
+            return
+        async with self._parts.database.read() as tx:
+            types = await manifests.find_types(tx, self._repository.id, children)
+        for child in children:
+            if types.get(child, OCI_INDEX) in INDEXES:  # not here, or with children of its own
                 try:
                     found = await self._parts.reads.manifest(self._repository, Digest.parse(child))
                 except (ManifestUnknown, UpstreamMissing):
                     continue
                 await self._bring_children(found, depth - 1)
-                self._seen.add(child)
+            self._seen.add(child)
 
     def _children(self, manifest: StoredManifest) -> list[str]:
         if manifest.media_type not in INDEXES:
@@ -236,15 +271,12 @@ class TagSync:
             or f"{platform.os}/{platform.architecture}/{platform.variant}" in wanted
         ]
 
-    async def _keep_warm(self, name: str) -> None:
+    async def _keep_warm(self, tag: HeldTag) -> None:
         """Keep the blobs of a tag that could not be refreshed: nobody knows for how long."""
-        digest, _ = self._here.get(name, ("", False))
-        if digest:
-            try:
-                manifest = await self._parts.reads.manifest(self._repository, Digest.parse(digest))
-                await self._warm(manifest, self._parts.index_depth)
-            except _OF_ONE_TAG:
-                return  # the tag has failed already, and says why
+        with suppress(*_OF_ONE_TAG):  # the tag has failed already, and says why
+            digest = Digest.parse(tag.digest)
+            manifest = await self._parts.reads.manifest(self._repository, digest)
+            await self._warm(manifest, self._parts.index_depth)
 
     async def _protect(self, manifest: StoredManifest) -> list[str]:
         """Keep an image's blobs from eviction until later syncs do; those that are not here."""
