@@ -14,7 +14,9 @@ from tests.support.server import basic, running_server
 
 @pytest.fixture(scope="session")
 def client_server(tmp_path_factory):
-    with running_server(tmp_path_factory.mktemp("client_server")) as server:
+    environment = {"ENTREPOT_OUTBOUND__ALLOW": "127.0.0.1/32"}  # where upstreams are played
+    folder = tmp_path_factory.mktemp("client_server")
+    with running_server(folder, environment=environment) as server:
         yield server
 
 
