@@ -315,3 +315,20 @@ def test_new_tags_come_before_those_that_are_here(stand, upstream):
     mirror.sync()
 
     assert "an-old-name" in [entry.reference for entry in upstream.log.of(kind="manifest")][:4]
+
+
+def test_a_choice_that_is_made_during_a_sync_is_synced_behind_it(stand, upstream):
+    put(upstream, "v1", "v2")
+    mirror = mirror_of(stand, upstream, sync="v1")
+    mirror.first()
+    gate = Gate()
+    upstream.script(faults.held(gate), kind="tags")
+    run = mirror.start()
+    gate.wait_until_reached()
+
+    mirror.set(sync="all")
+    gate.open()
+
+    eventually(lambda: len(mirror.runs()) == 3, missing=mirror.runs())
+    assert mirror.end_of(mirror.runs()[0])["tags"] == 2
+    assert mirror.end_of(run)["ended_at"] is not None

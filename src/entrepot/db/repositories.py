@@ -111,7 +111,7 @@ async def find_all(
 async def update(tx: Transaction, changed: RepositoryFacts) -> bool:
     """Store every policy, as the next version; False when another change came first.
 
-    Another choice of tags to sync is due to be synced at once.
+    Another choice of tags to sync, or to keep warm, is due to be synced at once.
     """
     upstream = changed.upstream
     rows = await tx.execute(
@@ -126,6 +126,10 @@ async def update(tx: Transaction, changed: RepositoryFacts) -> bool:
                may_shadow = :may_shadow,
                sync = :sync,
                sync_due_at = CASE WHEN COALESCE(sync, '') = COALESCE(CAST(:sync AS TEXT), '')
+                                   AND COALESCE(warm_tags, '')
+                                       = COALESCE(CAST(:warm_tags AS TEXT), '')
+                                   AND COALESCE(warm_platforms, '')
+                                       = COALESCE(CAST(:warm_platforms AS TEXT), '')
                                   THEN sync_due_at ELSE 0 END,
                keeps_deleted = :keeps_deleted,
                warm_tags = :warm_tags,

@@ -10,17 +10,21 @@ _COLUMNS = """id, repository_id, cause, started_at, ended_at, wanted, done, chan
 
 
 async def find_due(tx: Transaction, *, now: int, latest: int, limit: int) -> list[int]:
-    """Repositories whose sync is due, those that wait longest first; deleted ones too.
+    """Repositories whose sync is due and not going on, the longest due first; deleted ones too.
 
     One that is due later than `latest` was put off by a schedule that holds no more.
     """
     rows = await tx.fetch_all(
         """
-        SELECT id
-          FROM repositories
-         WHERE sync IS NOT NULL
-           AND (sync_due_at <= :now OR sync_due_at > :latest)
-         ORDER BY sync_due_at
+        SELECT r.id
+          FROM repositories AS r
+         WHERE r.sync IS NOT NULL
+           AND (r.sync_due_at <= :now OR r.sync_due_at > :latest)
+           AND NOT EXISTS (SELECT 1
+                             FROM sync_runs AS s
+                            WHERE s.repository_id = r.id
+                              AND s.ended_at IS NULL)
+         ORDER BY r.sync_due_at
          LIMIT :limit
         """,
         now=now,

@@ -172,17 +172,25 @@ class Syncs:
             async def work(
                 tx: Transaction, repository_id: int = repository_id, run_id: int = run_id
             ) -> SyncRun | None:
+                repository = await repositories.find_by_id(tx, repository_id)
+                run = None  # of one that was deleted, maybe with its organisation
+                if repository is not None and repository.source is not None:
+                    run = await sync_runs.begin(
+                        tx,
+                        run_id,
+                        repository_id,
+                        cause=Cause.SCHEDULE,
+                        leader=self._leader,
+                        now=now,
+                    )
+                    if run.id != run_id:
+                        return None  # it is due still when that one has ended
                 due_at = self._schedule.next(repository_id, now)
                 await sync_runs.put_off(tx, repository_id, due_at=due_at)
-                repository = await repositories.find_by_id(tx, repository_id)
-                if repository is None or repository.source is None:
-                    return None  # deleted, maybe with its organisation
-                return await sync_runs.begin(
-                    tx, run_id, repository_id, cause=Cause.SCHEDULE, leader=self._leader, now=now
-                )
+                return run
 
             run = await self._database.write(work, durable=False)
-            if run is not None and run.id == run_id:
+            if run is not None:
                 self._lead(run)
                 begun += 1
         return begun
