@@ -1,125 +1,162 @@
-"""Upstreams of repositories and of namespaces, as they are typed."""
+"""`entrepot upstream`, as somebody types it who has a registry to pull through."""
+
+import json
 
 import pytest
 
-from tests.support.upstreams.fixtures import upstream
+from tests.support.upstreams import BasicLogin, ScriptedUpstream, faults
 
-__all__ = ["upstream"]
+TOKEN = "dckr_pat_S3cr3t"
+
+
+@pytest.fixture
+def upstream():
+    server = ScriptedUpstream()
+    with server.running():
+        yield server
 
 
 @pytest.fixture
 def hub(admin, acme, upstream):
-    """An upstream called hub, with the image library/redis:7."""
-    del acme
-    upstream.put_image("library/redis", "7")
-    admin.run("upstream", "add", "hub", "--url", upstream.origin)
-    return upstream
-
-
-def test_a_repository_is_made_of_an_upstream_and_set(admin, acme, hub, data):
-    path = f"{acme}/cache/redis"
-    of_hub = ("--upstream", "hub", "--upstream-repository", "library/redis")
-
-    made = admin.run("repository", "create", path, *of_hub, "--sync", "7*", "--keep-deleted")
-    admin.run("repository", "set", path, "--freshness", "5", "--accept-push", "--warm", "7")
-    shown = data(admin.run("repository", "show", path, "--json"))["upstream"]
-    listed = admin.run("repository", "list").out
-
-    assert made.out == f"{path}\n"
-    assert "filled from hub/library/redis" in made.err
-    assert made.next[0].startswith("docker pull ")
-    assert (shown["name"], shown["path"]) == ("hub", "library/redis")
-    assert (shown["freshness"], shown["sync"], shown["keeps_deleted"]) == (5, "7*", True)
-    assert (shown["accepts_push"], shown["warm_tags"]) == (True, ["7"])
-    assert "hub/library/redis" in listed
-    assert hub.log.count(kind="tags", name="library/redis") >= 1
-
-
-def test_what_was_set_is_undone(admin, acme, hub, data):
-    del hub
-    path = f"{acme}/cache/redis"
-    of_hub = ("--upstream", "hub", "--upstream-repository", "library/redis")
-    admin.run("repository", "create", path, *of_hub, "--sync", "7*", "--warm", "7")
-
-    synced = admin.run("repository", "show", path).out
-    undo = ("--no-sync", "--no-warm", "--freshness", "usual", "--json")
-    shown = data(admin.run("repository", "set", path, *undo))["upstream"]
-
-    assert "freshness\tsync" in synced
-    assert (shown["freshness"], shown["sync"], shown["warm_tags"]) == (60, None, [])
-
-
-def test_one_step_from_a_full_reference(admin, acme, upstream):
-    upstream.put_image("team/app", "1")
-
-    made = admin.run(
-        "repository", "create", f"{acme}/app", "--upstream-url", f"{upstream.origin}/team/app"
+    """Docker Hub, played."""
+    upstream.login = BasicLogin({"ada": TOKEN})
+    said = admin.run(
+        *("upstream", "add", "docker-hub", "--url", upstream.origin),
+        *("--username", "ada", "--password-stdin"),
+        stdin=TOKEN,
     )
-    bare = admin.run("repository", "create", f"{acme}/all", "--upstream-url", "ghcr.io", code=1)
-    limited = ("--upstream-url", "docker.io/library/redis")
-    refused = admin.run("repository", "create", f"{acme}/redis", *limited, code=1)
+    assert said.out == "docker-hub\n"
+    return said
 
-    assert "/team/app" in made.err
-    assert "entrepot mirror add" in bare.err
+
+def test_a_preset_is_added_and_what_comes_next_is_said(admin, acme, upstream):
+    said = admin.run("upstream", "add", "docker-hub", "--anonymous", "--url", upstream.origin)
+    listed = admin.run("upstream", "list")
+
+    assert said.out == "docker-hub\n"
+    assert "without a credential" in said.err
+    assert said.next_with("repository create") == (
+        f"entrepot repository create {acme}/redis --upstream docker-hub"
+        " --upstream-repository library/redis"
+    )
+    assert said.next_with("mirror add")
+    assert "docker-hub" in listed.out
+    assert "works" in listed.out
+
+
+def test_docker_hub_without_a_credential_says_what_that_means(admin, acme):
+    refused = admin.run("upstream", "add", "docker-hub", code=1)
+
+    assert "100 pulls in 6 hours" in refused.err
+    assert "--username NAME --password-stdin" in refused.err
     assert "--anonymous" in refused.err
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("--upstream", "hub"), "go together"),
-        (("--upstream-repository", "library/redis"), "go together"),
-        (("--upstream-url", "ghcr.io/a/b", "--upstream", "hub"), "leave out"),
-        (("--freshness", "60"), "say which with --upstream"),
-        (("--upstream", "hub", "--upstream-repository", "x", "--freshness", "soon"), "seconds"),
-    ],
-)
-def test_options_that_do_not_go_together_are_refused(admin, acme, words, said):
-    refused = admin.run("repository", "create", f"{acme}/cache", *words, code=2)
+def test_the_first_list_says_how_to_begin(admin, acme):
+    said = admin.run("upstream", "list")
 
-    assert said in " ".join(refused.err.split())
+    assert said.out == ""
+    assert said.next == [f"entrepot upstream add docker-hub --anonymous --org {acme}"]
 
 
-def test_an_upstream_is_not_set_later(admin, acme, data):
-    path = f"{acme}/team/app"
-    admin.run("repository", "create", path)
+def test_a_credential_is_shown_by_its_name_alone(admin, hub, data):
+    shown = admin.run("upstream", "show", "docker-hub")
+    everything = admin.run("upstream", "show", "docker-hub", "--json")
 
-    typed = admin.run("repository", "set", path, "--upstream", "hub", code=2)
-    set_too = admin.run("repository", "set", path, "--freshness", "60", code=1)
-
-    assert "make a new one" in typed.err
-    assert "repository create" in typed.next[0]
-    assert "make a new repository" in set_too.err
-    assert data(admin.run("repository", "show", path, "--json"))["upstream"] is None
+    assert "basic:ada" in shown.out
+    assert data(everything)["credential_name"] == "ada"
+    assert "no TLS" in hub.err
+    for said in (hub, shown, everything):
+        assert TOKEN not in said.out + said.err
 
 
-def test_a_namespace_is_mirrored_changed_and_left(admin, acme, hub, data):
-    del hub
+def test_check_and_rotate(admin, hub, upstream):
+    upstream.login.people["ada"] = "another"
+    failed = admin.run("upstream", "check", "docker-hub", code=1)
+    wrong = admin.run(
+        *("upstream", "rotate", "docker-hub", "--username", "ada", "--password-stdin"),
+        stdin="no better",
+        code=1,
+    )
+    nothing = admin.run("upstream", "rotate", "docker-hub", code=2)
+    admin.run(
+        *("upstream", "rotate", "docker-hub", "--username", "ada", "--password-stdin"),
+        stdin="another",
+    )
 
-    added = admin.run("mirror", "add", "/hub/", "--upstream", "hub", "--allow", "library/**")
-    admin.run("mirror", "set", "hub", "--deny", "library/secret", "--allow-all")
-    (listed,) = data(admin.run("mirror", "list", "--json"))
-    again = admin.run("mirror", "add", "hub", "--upstream", "hub", code=1)
-    asked = admin.run("mirror", "rm", "hub", code=2)
-    removed = admin.type(asked.next[0])
-    empty = admin.run("mirror", "list")
-    gone = admin.run("mirror", "set", "hub", "--no-deny", code=1)
-
-    assert added.out == "hub\n"
-    assert added.next[0].endswith(f"/{acme}/hub/NAME:TAG")
-    assert (listed["prefix"], listed["allow"], listed["deny"]) == ("hub", [], ["library/secret"])
-    assert "mirrors hub already" in again.err
-    assert "stays" in removed.err
-    assert f"{acme} has no namespace mirrors" in empty.err
-    assert f"{acme} has no mirror at hub" in gone.err
+    assert "docker-hub does not work" in failed.err
+    assert failed.next_with("rotate")
+    assert "refuses the credential" in wrong.err
+    assert nothing.next_with("--password-stdin")
+    assert "works" in admin.run("upstream", "check", "docker-hub").err
 
 
-def test_a_mirror_of_all_names_is_a_slash(admin, acme, hub):
-    del hub
+def test_what_does_not_answer_is_saved_unchecked_when_asked(admin, acme, upstream, data):
+    upstream.script(faults.status(503), kind="ping")
+    add = ("upstream", "add", "partner", "--url", upstream.origin)
 
-    added = admin.run("mirror", "add", "/", "--upstream", "hub")
-    removed = admin.run("mirror", "rm", "/", "--yes")
+    refused = admin.run(*add, code=1)
+    said = admin.run(*add, "--save-unchecked", "--json")
 
-    assert added.out == "/\n"
-    assert added.next[0].endswith(f"/{acme}/NAME:TAG")
-    assert f"ended the mirror at / of {acme}" in removed.err
+    assert "--save-unchecked" in refused.err
+    assert data(said)["is_checked"] is False
+    assert said.next_with("upstream check")
+    assert "unchecked" in admin.run("upstream", "list").out
+
+
+def test_aws_is_told_what_to_allow_before_it_refuses(admin, acme, data):
+    where = ("--account", "123456789012", "--region", "eu-central-1")
+    role = ("--role-arn", "arn:aws:iam::123456789012:role/pull")
+
+    refused = admin.run("upstream", "add", "ecr", *where, *role, code=1)
+
+    organisation = data(admin.run("org", "show", acme, "--json"))["id"]
+    trust, rights = _documents(refused.err)
+    assert trust["Statement"][0]["Condition"] == {
+        "StringEquals": {"sts:ExternalId": f"entrepot-{organisation}"}
+    }
+    assert rights["Statement"][0]["Action"] == "ecr:GetAuthorizationToken"
+    assert rights["Statement"][1]["Resource"] == (
+        "arn:aws:ecr:eu-central-1:123456789012:repository/*"
+    )
+    assert f"ENTREPOT_OUTBOUND__AMBIENT={acme}" in refused.err
+
+
+def test_a_name_and_patterns_are_changed(admin, hub, member):
+    assert "none for you" in member.person.run("upstream", "list").err
+
+    admin.run("upstream", "set", "docker-hub", "--name", "hub", "--members", "library/*")
+
+    assert member.person.run("upstream", "list").out.startswith("hub\t")
+    admin.run("upstream", "set", "hub", "--no-members")
+    assert "none for you" in member.person.run("upstream", "list").err
+
+
+def test_two_credentials_or_half_of_one_are_refused_before_anything_is_asked(admin, acme):
+    for words in (
+        ("--username", "ada", "--token-stdin"),
+        ("--password-stdin",),
+        ("--tenant", "contoso"),
+        ("--secret-stdin",),
+        ("--anonymous", "--username", "ada"),
+    ):
+        assert admin.run("upstream", "add", "ghcr", *words, code=2).err
+
+
+def test_an_upstream_is_removed(admin, acme, hub):
+    refused = admin.run("upstream", "rm", "docker-hub", code=2)
+    admin.type(refused.next[0])
+
+    assert "has no upstreams" in admin.run("upstream", "list").err
+    missing = admin.run("upstream", "show", "docker-hub", code=1)
+    assert missing.next_with("upstream list")
+
+
+def _documents(text):
+    """The JSON documents in a text."""
+    found, decoder, at = [], json.JSONDecoder(), text.find("{")
+    while at >= 0:
+        document, end = decoder.raw_decode(text, at)
+        found.append(document)
+        at = text.find("{", end)
+    return found
