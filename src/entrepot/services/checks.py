@@ -100,7 +100,7 @@ class Checks:
         await self._write(repository, work)
 
     async def fetch(self, source: Source, reference: Reference) -> Received:
-        """A manifest that is what it says, not kept yet. Raises UpstreamError."""
+        """A manifest that is what it says, not kept yet. Raises UpstreamError, StorageFull."""
         async with self._remotes.calling(source.upstream_id) as remote:
             sent = await remote.manifest(source.path, str(reference), limit=self._manifest_bytes)
             reading = (remote.name, sent, reference, self._limits)
@@ -109,6 +109,7 @@ class Checks:
             else:  # parsing 4 MiB holds up everybody else
                 received = await asyncio.to_thread(receive, *reading)
         self._remotes.note_bytes(source.upstream_id, len(received.body))
+        self._store.require_space()
         return received
 
     async def store(
@@ -119,7 +120,7 @@ class Checks:
         received: Received,
         asked_at: int,
     ) -> None:
-        """Keep a manifest that the upstream gave for `reference`. Raises StorageFull.
+        """Keep a manifest that the upstream gave for `reference`.
 
         What it refers to is not held: only what somebody pushed holds its parts.
         """
@@ -131,7 +132,6 @@ class Checks:
                 return
         else:
             await lookups.forget(tx, repository.id, digest)
-        self._store.require_space()
         now = self._clock.now()
         facts = received.facts
         _, is_new = await manifests.put(

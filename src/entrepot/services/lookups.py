@@ -74,7 +74,9 @@ class Lookups:
         del self._running[key]
         if done.cancelled() or (error := done.exception()) is None:
             return
-        if not isinstance(error, EntrepotError):
+        if isinstance(error, EntrepotError):
+            log.warning("lookup.refused", reference=key[1], error=error.message)
+        else:
             log.error("lookup.failed", reference=key[1], exc_info=error)
 
     async def _run(

@@ -112,12 +112,12 @@ class Patience:
             raise Unavailable("the server is stopping; try again")
         error = task.exception()
         if isinstance(error, EntrepotError):
-            self._failed.put(key, error)
+            self._failed.put(key, _again(error))
             raise _again(error) from error
         if error is not None:
             raise error
 
 
 def _again(error: EntrepotError) -> EntrepotError:
-    """The same error for another caller: one that is raised collects where it has been."""
+    """The same error for another caller; one that was raised keeps alive all that it passed."""
     return type(error)(error.message, **error.values)
