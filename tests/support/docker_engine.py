@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,12 +23,18 @@ _HOST_CLIENT = Path("/usr/bin/docker")  # Debian's, whatever else is on PATH
 
 
 @contextmanager
-def running_engine(suite: Path | None = None, *, within: tuple[str, ...] = ()) -> Iterator[Program]:
+def running_engine(
+    suite: Path | None = None,
+    *,
+    within: tuple[str, ...] = (),
+    settings: Mapping[str, object] | None = None,
+) -> Iterator[Program]:
     """A `docker` client of its own engine: the host's, or one unpacked by debian_suite.
 
     An unpacked one keeps its images in containerd, as a new installation does.
     127.0.0.0/8 may be plain HTTP; builds need --network=host, since there is no bridge.
     `within` are the words that start it, if it needs any: a program that becomes what follows.
+    `settings` are for its daemon.json.
     """
     need_mounts("the Docker engine mounts what it unpacks")
     # A short path: a socket's name has at most 107 characters.
@@ -36,7 +42,11 @@ def running_engine(suite: Path | None = None, *, within: tuple[str, ...] = ()) -
     path = os.environ["PATH"] + ":/usr/sbin:/sbin"
     if suite:
         path = f"{suite}/usr/sbin:{suite}/usr/bin:{path}"
-    process = _start(folder, path, within, has_containerd_store=suite is not None)
+    settings = dict(settings or {})
+    if suite:
+        settings["features"] = {"containerd-snapshotter": True}
+    (folder / "daemon.json").write_text(json.dumps(settings))
+    process = _start(folder, path, within)
     try:
         _wait_until_ready(process, folder)
         yield _client(folder, path, suite)
@@ -45,14 +55,10 @@ def running_engine(suite: Path | None = None, *, within: tuple[str, ...] = ()) -
         _remove(folder)
 
 
-def _start(
-    folder: Path, path: str, within: tuple[str, ...], *, has_containerd_store: bool
-) -> subprocess.Popen[bytes]:
+def _start(folder: Path, path: str, within: tuple[str, ...]) -> subprocess.Popen[bytes]:
     daemon = find("dockerd", *map(Path, path.split(":")))
     if daemon is None:
         pytest.skip("needs dockerd: apt-get install docker.io iptables runc")
-    settings = {"features": {"containerd-snapshotter": True}} if has_containerd_store else {}
-    (folder / "daemon.json").write_text(json.dumps(settings))
     command = {
         "--config-file": folder / "daemon.json",
         "--data-root": folder / "root",

@@ -1,5 +1,6 @@
 """distribution 2.8 (Debian's docker-registry) as a true upstream, on loopback."""
 
+import os
 import re
 import ssl
 import subprocess
@@ -82,9 +83,15 @@ def running_distribution(folder: Path, port: int | None = None) -> Iterator[Dist
     port = port or free_port()
     file = folder / "registry.yml"
     file.write_text(_CONFIGURATION.format(folder=folder, port=port))
+    # Its settings are variables too, and podman's REGISTRY_AUTH_FILE is none of them.
+    environment = {key: value for key, value in os.environ.items() if key[:9] != "REGISTRY_"}
     with (folder / "output.log").open("ab") as output:
         process = subprocess.Popen(
-            [program, "serve", file], stdout=output, stderr=output, stdin=subprocess.DEVNULL
+            [program, "serve", file],
+            env=environment,
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
         )
     registry = Distribution(port, folder, process)
     try:
