@@ -156,6 +156,12 @@ class Stand:
         """The server's data folder."""
         return self.registry.server.data
 
+    @property
+    def blobs(self) -> Path:
+        """Where the objects are."""
+        url = self.registry.server.environment.get("ENTREPOT_BLOBS__URL", "")
+        return Path(url.removeprefix("file://")) if url else self.data / "blobs"
+
     def spools(self) -> list[Path]:
         """Files of fetches that are under way, or were left behind."""
         folder = self.data / "spool"
@@ -169,7 +175,7 @@ class Stand:
         """Hash every object of the store, and know each one by a blob that has its digest."""
         rows = self.registry.rows("SELECT storage_key, digest FROM blobs")
         known = dict(rows)
-        for path in (self.data / "blobs").glob("*/*"):
+        for path in self.blobs.glob("*/*"):
             with path.open("rb") as file:
                 found = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
             assert path.name in known, f"nobody knows the object {path.name}"

@@ -237,7 +237,7 @@ def test_an_object_that_is_lost_is_fetched_again(stand, cache, upstream, layer):
     assert digest_of(cache.blob(layer).body) == layer
     eventually(lambda: cache.has(layer))
     ((key,),) = stand.registry.rows("SELECT storage_key FROM blobs WHERE digest = :d", d=layer)
-    (stand.data / "blobs" / key[:2] / key).unlink()
+    (stand.blobs / key[:2] / key).unlink()
 
     answer = cache.blob(layer)
 

@@ -113,7 +113,7 @@ def slow(rate: float) -> Fault:
 
 
 def held(gate: Gate, at: int = 0) -> Fault:
-    """After so many bytes of the body, wait until the test opens the gate."""
+    """After so many bytes of the body wait until the test opens the gate; a HEAD waits at once."""
     return lambda reply: replace(reply, gate=gate, gate_at=at)
 
 

@@ -254,6 +254,8 @@ class WireServer:
     ) -> bool:
         if reply.hang == "headers":
             return await _hang(reader)
+        if reply.gate is not None and request.method == "HEAD":  # it has no body to hold back
+            await reply.gate.wait()
         head = _head(reply)
         if reply.hang == "half the headers":
             writer.write(head[: len(head) // 2])

@@ -1,0 +1,260 @@
+"""Many clients, one cold blob: one question upstream, whoever goes away meanwhile."""
+
+import asyncio
+import random
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
+
+import aiohttp
+import pytest
+
+from entrepot.identity.keys import SecretKey
+from tests.mirror.stand import LOOPBACK, Cache, Stand
+from tests.protocol.registry import Registry
+from tests.support.eventually import eventually
+from tests.support.postgres import new_database
+from tests.support.server import basic, digest_of, free_port, running_server
+from tests.support.upstreams import Gate, faults
+
+PATH = "library/app"
+SIZE = 4_000_000
+CLIENTS = 200
+
+
+class Nodes:
+    """Nodes of one cluster: a database, a folder of objects, and data folders of their own."""
+
+    def __init__(self, folder, database_url):
+        self.folder = folder
+        self.database_url = database_url
+        self._key = SecretKey.new().text
+
+    @contextmanager
+    def running(self, name):
+        """Another node."""
+        port = free_port()
+        environment = {**self.environment, "ENTREPOT_NODE__URL": f"http://127.0.0.1:{port}"}
+        with running_server(
+            self.folder / name,
+            database_url=self.database_url,
+            port=port,
+            environment=environment,
+        ) as server:
+            yield server
+
+    @property
+    def environment(self):
+        """What they share."""
+        return {
+            "ENTREPOT_BLOBS__URL": f"file://{self.folder}/objects",
+            "ENTREPOT_SECRET_KEY": self._key,
+            **LOOPBACK,
+        }
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory, postgres_server):
+    folder = tmp_path_factory.mktemp("nodes")
+    with new_database(postgres_server) as url:
+        yield Nodes(folder, url)
+
+
+@pytest.fixture(scope="module")
+def stand(nodes):
+    """The first node."""
+    with nodes.running("first") as server:
+        stand = Stand(Registry(server, ""))
+        yield stand
+        stand.wait_for_no_spools()
+        stand.rehash()
+        stand.close()
+
+
+@pytest.fixture(scope="module")
+def second(nodes, stand):
+    """The other node."""
+    with nodes.running("second") as server:
+        yield server
+
+
+@pytest.fixture
+def layer(upstream):
+    return upstream.put_image(PATH, "1", layers=[SIZE]).layers[0]
+
+
+@pytest.fixture
+def cache(stand, upstream, layer):
+    made = stand.cache(upstream, PATH, freshness=0)
+    upstream.log.clear()
+    return made
+
+
+async def pull(session, url, token, leave_after=None):
+    """How many bytes came, and their digest; somebody may leave in the middle."""
+    async with session.get(url, headers=basic(token)) as answer:
+        pieces = []
+        async for piece in answer.content.iter_any():
+            pieces.append(piece)
+            if leave_after is not None and sum(map(len, pieces)) >= leave_after:
+                answer.close()
+                return answer.status, ""
+        body = b"".join(pieces)
+        return answer.status, digest_of(body) if answer.status == 200 else body.decode()
+
+
+async def herd(cache, path, servers, *, clients=CLIENTS, leaving=0):
+    """Everybody at once, spread over the nodes; some go away in the middle."""
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    timeout = aiohttp.ClientTimeout(total=100)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        return await asyncio.gather(
+            *(
+                pull(
+                    session,
+                    f"{servers[number % len(servers)].url}/v2/{cache.name}/{path}",
+                    cache.token,
+                    random.Random(number).randrange(SIZE) if number < leaving else None,
+                )
+                for number in range(clients)
+            )
+        )
+
+
+def test_two_hundred_clients_on_two_nodes_cost_one_get(stand, second, cache, upstream, layer):
+    upstream.brake.rate = 4_000_000
+
+    answers = asyncio.run(herd(cache, f"blobs/{layer}", [stand.registry.server, second]))
+
+    assert set(answers) == {(200, layer)}
+    assert upstream.log.count(kind="blob", method="GET") == 1
+    assert upstream.log.sent(kind="blob") == SIZE
+
+
+def test_those_who_leave_cost_nothing_and_stop_nobody(stand, second, cache, upstream, layer):
+    upstream.brake.rate = 4_000_000
+
+    answers = asyncio.run(
+        herd(cache, f"blobs/{layer}", [stand.registry.server, second], clients=80, leaving=60)
+    )
+
+    assert answers.count((200, layer)) >= 20
+    assert upstream.log.count(kind="blob", method="GET") == 1
+    stand.wait_for_no_spools()
+
+
+def test_the_first_who_leaves_does_not_take_the_others_along(stand, second, cache, upstream, layer):
+    gate = Gate()
+    upstream.script(faults.held(gate, 100_000), kind="blob", method="GET")
+    with cache.opened(f"blobs/{layer}") as first:
+        assert first.read(1_000)
+        gate.wait_until_reached()
+
+    async def others():
+        waiting = asyncio.create_task(
+            herd(cache, f"blobs/{layer}", [stand.registry.server, second], clients=10)
+        )
+        await asyncio.sleep(0.2)  # some are waiting by then; it is right with any number
+        gate.open()
+        return await waiting
+
+    assert set(asyncio.run(others())) == {(200, layer)}
+    assert upstream.log.count(kind="blob", method="GET") == 1
+
+
+def test_everybody_hears_of_an_error_and_nobody_remembers_it(stand, second, cache, upstream, layer):
+    upstream.script(faults.wrong_bytes, kind="blob", method="GET", times=1)
+
+    def complete(answers):
+        return [answer for answer in answers if answer == (200, layer)]
+
+    async def failing():
+        try:
+            return await herd(cache, f"blobs/{layer}", [stand.registry.server], clients=1)
+        except aiohttp.ClientError:
+            return []
+
+    assert complete(asyncio.run(failing())) == []
+    answers = asyncio.run(herd(cache, f"blobs/{layer}", [stand.registry.server, second], clients=9))
+
+    assert set(answers) == {(200, layer)}
+
+
+def test_a_cold_tag_costs_one_get(stand, second, cache, upstream):
+    nodes = [stand.registry.server, second]
+    gate = Gate()
+    upstream.script(faults.held(gate), kind="manifest", method="GET")
+
+    async def asked():
+        waiting = asyncio.create_task(herd(cache, "manifests/1", nodes, clients=50))
+        await asyncio.to_thread(gate.wait_until_reached)
+        await asyncio.sleep(0.3)  # most of them have come by then
+        gate.open()
+        return await waiting
+
+    answers = asyncio.run(asked())
+
+    assert {status for status, _ in answers} == {200}
+    assert upstream.log.count(kind="manifest", method="GET") == 1
+
+
+def test_a_tag_to_be_checked_costs_one_head_at_a_time(stand, second, cache, upstream):
+    nodes = [stand.registry.server, second]
+    assert cache.manifest("1").status == 200
+    upstream.log.clear()
+    gate = Gate()
+    upstream.script(faults.held(gate), kind="manifest", method="HEAD")
+
+    async def asked():
+        waiting = asyncio.create_task(herd(cache, "manifests/1", nodes, clients=50))
+        await asyncio.to_thread(gate.wait_until_reached)
+        await asyncio.sleep(0.3)  # most of them have come by then
+        gate.open()
+        return await waiting
+
+    answers = asyncio.run(asked())
+
+    assert {status for status, _ in answers} == {200}
+    # Freshness is 0: who came after the answer asks again, but never at the same time.
+    assert upstream.log.count(kind="manifest", method="GET") == 0
+    heads = sorted(
+        (entry.began, entry.ended) for entry in upstream.log.of(kind="manifest", method="HEAD")
+    )
+    assert all(later[0] >= earlier[1] - 0.05 for earlier, later in pairwise(heads))
+
+
+def test_a_node_that_is_killed_leaves_no_client_of_the_other_waiting(
+    nodes, stand, cache, upstream, layer
+):
+    """Its own clients break off; the other node goes on and asks a second time at most."""
+    server = stand.registry.server
+    gate = Gate()
+    upstream.script(faults.held(gate, 1_000_000), kind="blob", method="GET", times=1)
+    with nodes.running("killed") as leader:
+        there = Cache(_at(stand, leader), cache.name, cache.upstream, cache.token)
+        with there.opened(f"blobs/{layer}") as first:
+            assert first.read(1_000)
+            gate.wait_until_reached()
+
+            async def follow():
+                waiting = asyncio.create_task(herd(cache, f"blobs/{layer}", [server], clients=5))
+                await asyncio.sleep(0.5)  # they follow by then; it is right without, too
+                await asyncio.to_thread(leader.stop, 9)
+                return await waiting
+
+            begun = time.monotonic()
+            answers = asyncio.run(follow())
+            gate.open()
+
+    assert set(answers) == {(200, layer)}
+    assert upstream.log.count(kind="blob", method="GET") <= 2
+    assert time.monotonic() - begun < 30
+    eventually(lambda: cache.has(layer))
+
+
+def _at(stand, server):
+    """The stand as seen from another node."""
+    other = Stand.__new__(Stand)
+    other.registry = replace(stand.registry, server=server)
+    return other
