@@ -9,12 +9,14 @@ import pytest
 from entrepot.db import (
     audit,
     blobs,
+    eviction,
     invitations,
     lookups,
     manifests,
     mirrored,
     projects,
     repositories,
+    sync_runs,
     tags,
     tokens,
 )
@@ -176,3 +178,17 @@ def test_what_upstreams_denied_is_found_without_the_rest(explaining):
 async def _or_nothing(question):
     with suppress(AssertionError):  # it gets no rows here
         await question
+
+
+def test_looking_for_work_walks_neither_repositories_nor_runs(explaining):
+    asyncio.run(sync_runs.find_due(explaining, now=1, latest=2, limit=1))
+    asyncio.run(sync_runs.find_open(explaining, limit=1))
+    asyncio.run(eviction.find_idle(explaining, idle_since=1, now=1, limit=1))
+
+    due, still_open, idle = explaining.plans
+    assert [step for step in due if " r " in step] == [
+        "SEARCH r USING INDEX repositories_synced (sync_due_at<?)",
+        "SEARCH r USING INDEX repositories_synced (sync_due_at>?)",
+    ]
+    assert still_open == ["SCAN sync_runs USING INDEX sync_runs_open"]  # only those are in it
+    assert idle[0] == "SEARCH r USING INDEX repositories_by_access (<expr><?)"

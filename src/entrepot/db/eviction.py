@@ -17,48 +17,26 @@ _MAY_LEAVE = """
 """
 
 
-async def find_idle(
-    tx: Transaction, *, idle_since: int, now: int, after: int, limit: int
-) -> list[int]:
-    """Pull-through repositories that nobody has read since then and that hold what may leave."""
+async def find_idle(tx: Transaction, *, idle_since: int, now: int, limit: int) -> list[int]:
+    """Pull-through repositories that hold what may leave, and that nobody has read since then.
+
+    The one that was read longest ago comes first.
+    """
     rows = await tx.fetch_all(
         f"""
         SELECT r.id
           FROM repositories AS r
          WHERE r.upstream_id IS NOT NULL
            AND r.deleted_at IS NULL
-           AND r.id > :after
            AND COALESCE(r.accessed_at, r.created_at) < :idle_since
            AND EXISTS (SELECT 1
                          FROM blob_links AS l
                         WHERE l.repository_id = r.id
                           AND {_MAY_LEAVE})
-         ORDER BY r.id
+         ORDER BY COALESCE(r.accessed_at, r.created_at)
          LIMIT :limit
         """,
         idle_since=idle_since,
-        now=now,
-        after=after,
-        limit=limit,
-    )
-    return [int(row[0] or 0) for row in rows]
-
-
-async def find_least_read(tx: Transaction, *, now: int, limit: int) -> list[int]:
-    """Pull-through repositories that hold what may leave, by when they were read last."""
-    rows = await tx.fetch_all(
-        f"""
-        SELECT r.id
-          FROM repositories AS r
-         WHERE r.upstream_id IS NOT NULL
-           AND r.deleted_at IS NULL
-           AND EXISTS (SELECT 1
-                         FROM blob_links AS l
-                        WHERE l.repository_id = r.id
-                          AND {_MAY_LEAVE})
-         ORDER BY COALESCE(r.accessed_at, r.created_at), r.id
-         LIMIT :limit
-        """,
         now=now,
         limit=limit,
     )

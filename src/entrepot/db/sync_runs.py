@@ -16,15 +16,24 @@ async def find_due(tx: Transaction, *, now: int, latest: int, limit: int) -> lis
     """
     rows = await tx.fetch_all(
         """
-        SELECT r.id
+        SELECT r.id, r.sync_due_at
           FROM repositories AS r
          WHERE r.sync IS NOT NULL
-           AND (r.sync_due_at <= :now OR r.sync_due_at > :latest)
+           AND r.sync_due_at <= :now
            AND NOT EXISTS (SELECT 1
                              FROM sync_runs AS s
                             WHERE s.repository_id = r.id
                               AND s.ended_at IS NULL)
-         ORDER BY r.sync_due_at
+         UNION ALL
+        SELECT r.id, r.sync_due_at
+          FROM repositories AS r
+         WHERE r.sync IS NOT NULL
+           AND r.sync_due_at > :latest
+           AND NOT EXISTS (SELECT 1
+                             FROM sync_runs AS s
+                            WHERE s.repository_id = r.id
+                              AND s.ended_at IS NULL)
+         ORDER BY 2
          LIMIT :limit
         """,
         now=now,
@@ -72,13 +81,13 @@ async def begin(
 
 
 async def find_open(tx: Transaction, *, limit: int) -> list[SyncRun]:
-    """Runs that have not ended, the oldest first."""
+    """Runs that have not ended, by repository."""
     rows = await tx.fetch_all(
         f"""
         SELECT {_COLUMNS}
           FROM sync_runs
          WHERE ended_at IS NULL
-         ORDER BY id
+         ORDER BY repository_id
          LIMIT :limit
         """,
         limit=limit,

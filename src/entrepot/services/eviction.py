@@ -39,33 +39,35 @@ class Eviction:
         return await self._of_idle() + await self._beyond_budget()
 
     async def _of_idle(self) -> int:
-        evicted = after = 0
-        while True:
-            now = self._clock.now()
-            idle_since = now - self._limits.idle
-            async with self._database.read(scan=True) as tx:
-                found = await eviction.find_idle(
-                    tx, idle_since=idle_since, now=now, after=after, limit=_PAGE
-                )
-            for repository_id in found:
-                evicted += await self._all_of(repository_id, idle_since)
-            if len(found) < _PAGE:
-                return evicted
-            after = found[-1]
+        evicted = 0
+        while gone := await self._next(self._clock.now() - self._limits.idle, _PAGE):
+            evicted += gone
+        return evicted
 
     async def _beyond_budget(self) -> int:
         evicted = 0
-        while self._limits.most_bytes is not None:
-            now = self._clock.now()
-            async with self._database.read(scan=True) as tx:
-                held = await eviction.count_bytes(tx)
-                found = await eviction.find_least_read(tx, now=now, limit=1)
-            if held <= self._limits.most_bytes or not found:
-                break
-            gone = await self._all_of(found[0], now + 1)
+        while await self._is_beyond_budget():
+            gone = await self._next(self._clock.now() + 1, 1)  # whenever it was read
             if not gone:
-                break  # somebody came to need all of it just now: the next round looks again
+                break
             evicted += gone
+        return evicted
+
+    async def _is_beyond_budget(self) -> bool:
+        if self._limits.most_bytes is None:
+            return False
+        async with self._database.read(scan=True) as tx:
+            return await eviction.count_bytes(tx) > self._limits.most_bytes
+
+    async def _next(self, idle_since: int, limit: int) -> int:
+        """Evict from the repositories that were read longest ago, before then; how many blobs."""
+        async with self._database.read(scan=True) as tx:
+            found = await eviction.find_idle(
+                tx, idle_since=idle_since, now=self._clock.now(), limit=limit
+            )
+        evicted = 0
+        for repository_id in found:
+            evicted += await self._all_of(repository_id, idle_since)
         return evicted
 
     async def _all_of(self, repository_id: int, idle_since: int) -> int:

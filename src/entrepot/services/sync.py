@@ -132,7 +132,7 @@ class Syncs:
         async with self._database.read() as tx:
             found = await sync_runs.find_open(tx, limit=_OPEN)
         taken = 0
-        for run in found:
+        for run in sorted(found, key=lambda run: run.id):
             if self._room > 0 and self._is_nobodys(run) and await self._take(run):
                 taken += 1
         self._seen = {run.id: self._seen[run.id] for run in found if run.id in self._seen}

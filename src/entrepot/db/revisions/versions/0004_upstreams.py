@@ -84,6 +84,8 @@ ALTER TABLE repositories ADD COLUMN last_synced_at BIGINT;
 ALTER TABLE repositories ADD COLUMN last_sync_error TEXT;
 ALTER TABLE repositories ADD COLUMN sync_due_at BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX repositories_of_upstream ON repositories (upstream_id) WHERE upstream_id IS NOT NULL;
+CREATE INDEX repositories_by_access
+    ON repositories ((COALESCE(accessed_at, created_at))) WHERE upstream_id IS NOT NULL;
 CREATE INDEX repositories_synced ON repositories (sync_due_at) WHERE sync IS NOT NULL;
 
 ALTER TABLE manifests ADD COLUMN is_pushed BIGINT NOT NULL DEFAULT 1;
