@@ -16,7 +16,7 @@ from entrepot.model.errors import (
     UpstreamBroken,
     UpstreamBusy,
     UpstreamDown,
-    UpstreamRefused,
+    UpstreamForbidden,
 )
 from tests.mirror.fetching import copy_of, drained, fleet_before
 from tests.support.upstreams import Gate, ScriptedUpstream, faults
@@ -216,7 +216,7 @@ async def test_an_upstream_that_always_breaks_off_is_given_up(fleet, worker, ups
     ("fault", "error"),
     [
         (faults.status(404), BlobUnknown),
-        (faults.status(403), UpstreamRefused),
+        (faults.status(403), UpstreamForbidden),
         (faults.status(429, retry_after=7), UpstreamBusy),
         (faults.status(500), UpstreamDown),
         (faults.gzip, UpstreamBroken),
@@ -232,7 +232,7 @@ async def test_an_error_is_told_and_not_remembered(fleet, worker, upstream, faul
     await fleet.settled()
 
     upstream.heal(rule)
-    if error in {BlobUnknown, UpstreamRefused, UpstreamBroken}:
+    if error in {BlobUnknown, UpstreamForbidden, UpstreamBroken}:
         assert await worker.read(repository, digest) == content
         await fleet.settled()
 

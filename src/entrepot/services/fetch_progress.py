@@ -1,7 +1,8 @@
 """How far a blob has come, as this process sees it, for all who read it here."""
 
 import asyncio
-from collections import OrderedDict, deque
+from bisect import bisect_right
+from collections import deque
 
 from entrepot.blobs.spool import Spool, SpoolView
 from entrepot.model.errors import EntrepotError, UpstreamDown
@@ -10,8 +11,8 @@ _COPY_BYTES = 1024 * 1024
 # What was written last is kept for readers that are about as fast as the upstream: they all get
 # the same bytes, and the file is read for the slower ones alone.
 _RECENT_BYTES = 4 * 1024 * 1024
-_SHARED_BYTES = 8 * 1024 * 1024  # of pieces that all readers have in memory
-_LEAST_BYTES = 16 * 1024
+_SHARED_BYTES = 16 * 1024 * 1024  # of pieces that all readers have in memory
+_LEAST_BYTES = 64 * 1024
 
 
 class Progress:
@@ -29,7 +30,7 @@ class Progress:
         self.readers = 0
         self._announced = asyncio.Event()
         self._view: SpoolView | None = None
-        self._recent: OrderedDict[int, bytes] = OrderedDict()  # by where they begin
+        self._recent: list[tuple[int, bytes]] = []  # with where they begin, in order
         self._recent_bytes = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._is_over = False
@@ -69,11 +70,14 @@ class Progress:
     def remember(self, start: int, batch: list[bytes]) -> None:
         """Keep what is being written at `start` for a while."""
         for piece in batch:
-            self._recent[start] = piece
+            self._recent.append((start, piece))
             start += len(piece)
             self._recent_bytes += len(piece)
+        gone = 0
         while self._recent_bytes > _RECENT_BYTES:
-            self._recent_bytes -= len(self._recent.popitem(last=False)[1])
+            self._recent_bytes -= len(self._recent[gone][1])
+            gone += 1
+        del self._recent[:gone]
 
     def fail(self, failure: EntrepotError) -> None:
         """No more bytes will come."""
@@ -107,23 +111,21 @@ class Progress:
             await waiter
 
     def recent(self, start: int, most: int) -> bytes:
-        """Bytes from `start` on that came just now; nothing when those are in the file alone.
-
-        Whoever reads along gets the same object as all others do.
-        """
-        piece = self._recent.get(start, b"")
-        most = min(most, self.open_to - start)
-        return piece if len(piece) <= most else piece[: max(0, most)]
+        """Bytes from `start` on that came just now; nothing when those are in the file alone."""
+        found = bisect_right(self._recent, start, key=_begin) - 1
+        if found < 0:
+            return b""
+        begin, piece = self._recent[found]
+        skip, most = start - begin, min(most, self.open_to - start)
+        if skip == 0 and len(piece) <= most:
+            return piece
+        return piece[skip : skip + most]
 
     async def read(self, start: int, most: int) -> bytes:
         """Bytes from `start` on that are there, from the file. Raises StorageFailed."""
         if self._view is None:
             return b""
-        end = min(start + most, self.open_to)
-        # Up to a piece that is still in memory, so that a reader who caught up goes on with that.
-        if self._recent and end > next(iter(self._recent)):
-            end = min([end, *(begin for begin in self._recent if begin > start)])
-        return await self._view.read(start, end - start)
+        return await self._view.read(start, min(most, self.open_to - start))
 
     async def copy_into(self, spool: Spool) -> None:
         """Have another spool begin with what was given out so far. Raises StorageFailed."""
@@ -169,18 +171,16 @@ class Reader:
     async def piece(self, start: int, most: int) -> bytes:
         """1 to `most` bytes from `start` on, once they are there; nothing at the end.
 
-        Fewer where many read behind the others, because each has its piece in memory. Raises what
-        made the fetch fail: the answer must break off then.
+        Fewer where many read, because the server has each one's piece in memory. Raises what made
+        the fetch fail: the answer must break off then.
         """
         progress = self._progress
         if progress.open_to <= start:
             await progress.beyond(start)
             if start >= progress.open_to:
                 return b""
-        if piece := progress.recent(start, most):
-            return piece
-        share = max(_LEAST_BYTES, _SHARED_BYTES // progress.readers)
-        return await progress.read(start, min(most, share))
+        most = min(most, max(_LEAST_BYTES, _SHARED_BYTES // progress.readers))
+        return progress.recent(start, most) or await progress.read(start, most)
 
     def close(self) -> None:
         """The reader wants no more."""
@@ -194,3 +194,7 @@ def again(error: EntrepotError) -> EntrepotError:
     copy = type(error)(error.message, **error.values)
     copy.__cause__ = error
     return copy
+
+
+def _begin(piece: tuple[int, bytes]) -> int:
+    return piece[0]
