@@ -53,18 +53,18 @@ async def page(
     tx: Transaction, organisation_id: int, *, for_members: bool, after: str, limit: int
 ) -> list[Upstream]:
     """Upstreams of an organisation by name, those after `after`; all, or what members may use."""
-    usable = "AND u.member_patterns IS NOT NULL" if for_members else ""
     rows = await tx.fetch_all(
         f"""
         SELECT {_COLUMNS}
         {_FROM}
            AND u.organisation_id = :organisation_id
            AND u.name > :after
-           {usable}
+           AND (:for_members = 0 OR u.member_patterns IS NOT NULL)
          ORDER BY u.name
          LIMIT :limit
         """,
         organisation_id=organisation_id,
+        for_members=int(for_members),
         after=after,
         limit=limit,
     )
