@@ -115,7 +115,10 @@ class Caching:
         self.last_access = LastAccess(database, clock)
         idle = settings.eviction.idle_seconds * SECOND
         self.eviction = Eviction(
-            database, clock, EvictionLimits(idle, settings.eviction.bytes or None)
+            database,
+            clock,
+            EvictionLimits(idle, settings.eviction.bytes or None),
+            metrics.caching.evict,
         )
         self.syncs = Syncs(
             database,
@@ -132,6 +135,7 @@ class Caching:
                 keep_warm=DAY + idle,
             ),
             Schedule(settings.sync.cron),
+            metrics.caching.sync,
             concurrency=settings.sync.concurrency,
         )
 

@@ -11,6 +11,7 @@ import structlog
 from entrepot.db import collection, eviction
 from entrepot.db.database import Database, Transaction
 from entrepot.model.clock import Clock
+from entrepot.telemetry.observe import Observe, ignore
 
 _BATCH = 100  # links of one transaction
 _PAGE = 100  # repositories of one look
@@ -29,10 +30,17 @@ class EvictionLimits:
 class Eviction:
     """Takes blobs out of pull-through repositories: of idle ones, and down to a budget."""
 
-    def __init__(self, database: Database, clock: Clock, limits: EvictionLimits) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        limits: EvictionLimits,
+        observe: Observe = ignore,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._limits = limits
+        self._observe = observe
 
     async def sweep(self) -> int:
         """Let go what may leave now; how many blobs. Raises Unavailable."""
@@ -89,5 +97,6 @@ class Eviction:
             if gone < _BATCH:
                 break
         if evicted:
+            self._observe("evicted", evicted)
             log.info("blobs.evicted", repository_id=repository_id, blobs=evicted)
         return evicted

@@ -26,6 +26,7 @@ from entrepot.services.addresses import NO_REPOSITORY
 from entrepot.services.audit import record
 from entrepot.services.sync_schedule import Schedule
 from entrepot.services.sync_tags import Progress, SyncParts, TagSync
+from entrepot.telemetry.observe import Observe
 
 KEPT_RUNS = 50  # of a repository
 
@@ -47,6 +48,7 @@ class Syncs:
         access: Access,
         parts: SyncParts,
         schedule: Schedule,
+        observe: Observe,
         *,
         concurrency: int,
     ) -> None:
@@ -55,6 +57,7 @@ class Syncs:
         self._access = access
         self._parts = parts
         self._schedule = schedule
+        self._observe = observe
         self._concurrency = concurrency
         self._leader = secrets.token_hex(8)
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -285,6 +288,8 @@ class Syncs:
                 await sync_runs.forget_old(tx, run.repository_id, keep=KEPT_RUNS)
 
         await self._database.write(work)
+        seconds = max(0, self._clock.now() - run.started_at) / SECOND
+        self._observe("failed" if error else "ok", seconds)
         counts = {name: getattr(ended.counts, name) for name in ended.counts.__slots__}
         log.info("sync.ended", run=to_text(run.id), error=error, **counts)
 

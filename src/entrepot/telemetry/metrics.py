@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from entrepot.telemetry.caching import CACHING_METRICS, CachingTally
 from entrepot.telemetry.declared import Declared
 from entrepot.telemetry.upstreams import UPSTREAM_METRICS, UpstreamTally
 
@@ -74,6 +75,7 @@ METRICS = (
     STORE_SECONDS,
     COMMIT_BATCH,
     *UPSTREAM_METRICS,
+    *CACHING_METRICS,
 )
 
 
@@ -149,6 +151,7 @@ class Metrics:
             (self.commit_batch, self._histogram(COMMIT_BATCH)),
         )
         self.upstreams = UpstreamTally(self._registry)
+        self.caching = CachingTally(self._registry)
         self._open_uploads = Gauge(
             OPEN_UPLOADS.name,
             OPEN_UPLOADS.help,
