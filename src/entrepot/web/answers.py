@@ -157,7 +157,9 @@ async def _stream_arriving(
             for part in parts:
                 if part.prefix:
                     await _send_piece(send, part.prefix)
-                sent += await _send_arriving(arriving, part.range, send)
+                async for piece in _as_it_comes(arriving, part.range):
+                    await _send_piece(send, piece)
+                    sent += len(piece)
                 if part.suffix:
                     await _send_piece(send, part.suffix)
             await send({"type": "http.response.body", "body": b""})
@@ -168,18 +170,16 @@ async def _stream_arriving(
     return sent
 
 
-async def _send_arriving(arriving: Arriving, part: ByteRange | None, send: Send) -> int:
-    position = start = part.start if part else 0
-    most = _ARRIVING_BYTES
+async def _as_it_comes(arriving: Arriving, part: ByteRange | None) -> AsyncIterator[bytes]:
+    position, most = part.start if part else 0, _ARRIVING_BYTES
     while part is None or position < part.stop:
         if part is not None:
             most = min(_ARRIVING_BYTES, part.stop - position)
         piece = await arriving.piece(position, most)
         if not piece:
-            break
-        await _send_piece(send, piece)
+            return
+        yield piece
         position += len(piece)
-    return position - start
 
 
 @asynccontextmanager
