@@ -1,5 +1,7 @@
 """What tests of the tag sync do: have one done, wait for its end, look at what it left."""
 
+from typing import Any
+
 from tests.mirror.stand import Cache, Stand
 from tests.support.eventually import eventually
 from tests.support.upstreams import ScriptedUpstream
@@ -60,7 +62,7 @@ class Synced:
 
 
 def mirror_of(
-    stand: Stand, upstream: ScriptedUpstream, path: str = "library/app", **fields: object
+    stand: Stand, upstream: ScriptedUpstream, path: str = "library/app", **fields: Any
 ) -> Synced:
     """A repository of a path of the upstream; with `sync` its first sync begins by itself."""
     return Synced(stand, stand.cache_of(stand.add_upstream(upstream), path, **fields))

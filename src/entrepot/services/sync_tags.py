@@ -193,8 +193,9 @@ class TagSync:
                     await self._sync_once(name)
             except UpstreamBusy as error:
                 wait = error.values.get("retry_after")
-                is_short = isinstance(wait, int) and wait <= _PATIENCE_SECONDS
-                if not is_short or attempt == _ATTEMPTS - 1:
+                if not isinstance(wait, int) or wait > _PATIENCE_SECONDS:
+                    return error
+                if attempt == _ATTEMPTS - 1:
                     return error
                 await asyncio.sleep(wait)
             except _OF_ONE_TAG as error:
