@@ -5,6 +5,7 @@ import pytest
 from entrepot.model.clock import HOUR, SystemClock
 from entrepot.services.eviction import Eviction, EvictionLimits
 from tests.mirror.syncing import mirror_of
+from tests.support.upstreams import faults
 
 PATH = "library/app"
 IDLE = 6 * HOUR
@@ -88,3 +89,33 @@ def test_what_was_just_fetched_is_kept_whatever_the_budget(stand, mirror, images
     assert evict(stand, most_bytes=1) == 0
 
     assert mirror.cache.has(images[0].layers[0])
+
+
+def test_what_is_kept_warm_stays_while_syncs_want_it(stand, upstream, images):
+    warm = mirror_of(stand, upstream, sync="all", warm_tags=["a"])
+    warm.first()
+    stand.wait_for_no_spools()
+    let_time_pass(stand, warm)
+    upstream.script(faults.status(500), kind="manifest", reference="a")
+    assert warm.sync()["failed"] == 1  # the blobs are held all the same
+    evict(stand)
+    assert warm.cache.blob(images[0].layers[0], method="HEAD").status == 200
+
+    def links():
+        return stand.registry.rows(
+            """
+            SELECT l.digest
+              FROM blob_links AS l
+              JOIN repositories AS r ON r.id = l.repository_id
+             WHERE r.path = :path
+               AND l.deleted_at IS NULL
+            """,
+            path=warm.cache.name,
+        )
+
+    assert len(links()) == 2
+    upstream.heal()
+    warm.set(warm_tags=[])
+    let_time_pass(stand, warm)
+    evict(stand)
+    assert links() == []
