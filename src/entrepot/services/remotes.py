@@ -101,7 +101,7 @@ class Remotes:
 
     def note_hit(self, upstream_id: int) -> None:
         """Something was served without asking the upstream."""
-        self._counts.add(upstream_id, hits=1)
+        self._counts.hit(upstream_id)
 
     def note_miss(self, upstream_id: int) -> None:
         """Something had to be fetched."""

@@ -39,7 +39,12 @@ class UpstreamCounts:
         self._clock = clock
         self._tally = tally
         self._counted: dict[int, UpstreamState] = {}
+        self._hits: dict[int, int] = {}
         self._reasons: dict[tuple[int, str], int] = {}
+
+    def hit(self, upstream_id: int) -> None:
+        """Count a warm read: by far the most frequent, and so no more than an addition."""
+        self._hits[upstream_id] = self._hits.get(upstream_id, 0) + 1
 
     def add(self, upstream_id: int, **sums: int) -> None:
         """Add to sums of an upstream, by their names in `UpstreamState`."""
@@ -70,6 +75,9 @@ class UpstreamCounts:
 
     async def flush(self) -> int:
         """Write what was counted since the last time; of how many upstreams. Raises Unavailable."""
+        hits, self._hits = self._hits, {}
+        for upstream_id, number in hits.items():
+            self.add(upstream_id, hits=number)
         counted, self._counted = self._counted, {}
         reasons, self._reasons = self._reasons, {}
         if not counted:
