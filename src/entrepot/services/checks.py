@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import structlog
+
 from entrepot.blobs.disk import DiskStore
 from entrepot.db import collection, lookups, manifests, mirrored, repositories, tags
 from entrepot.db.database import Database, Transaction
@@ -27,6 +29,8 @@ _LARGE = 256 * 1024
 _NAMES = 5_000  # tags that one write takes
 _MOST_NAMES = 100_000
 _REFERRERS_BYTES = 4 * 1024 * 1024
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 
@@ -168,6 +172,7 @@ class Checks:
             async for page in remote.tags(source.path):
                 names.extend(filter(_is_tag, page))
                 if len(names) >= _MOST_NAMES:
+                    log.warning("tags.cut", upstream=remote.name, path=source.path)
                     break
         return sorted(set(names[:_MOST_NAMES]))
 
