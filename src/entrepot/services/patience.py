@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from weakref import WeakSet
 
 from entrepot.model.access import Repository
 from entrepot.model.clock import SECOND, Clock, to_rfc3339
@@ -20,7 +21,8 @@ from entrepot.services.lookups import Key, Lookups
 from entrepot.services.recent import Recent
 from entrepot.services.remotes import Remotes
 
-# Who could have an older answer waits so long for a newer one; and when the last question failed.
+# Who could have an older answer waits so long for a newer one; and when the last question failed,
+# or somebody has waited for this one already.
 _SECONDS = 2.0
 _SECONDS_AFTER_FAILURE = 0.25
 
@@ -40,6 +42,7 @@ class Patience:
         self._remotes = remotes
         self._clock = clock
         self._failed: Recent[Key, EntrepotError] = Recent(clock)
+        self._late: WeakSet[asyncio.Task[None]] = WeakSet()  # somebody waited in vain for these
 
     def is_fresh(self, repository: Repository, checked_at: int | None) -> bool:
         """Whether an answer of then needs no question yet."""
@@ -82,10 +85,11 @@ class Patience:
         failed: EntrepotError | None = self._failed.get(key)
         if failed is None:
             task = self._start(repository, key, seen_at, work)
-            has_failed = self._remotes.has_failed(upstream_id)
-            seconds = _SECONDS_AFTER_FAILURE if has_failed else _SECONDS
+            is_hopeless = task in self._late or self._remotes.has_failed(upstream_id)
+            seconds = _SECONDS_AFTER_FAILURE if is_hopeless else _SECONDS
             await asyncio.wait({task}, timeout=seconds)
             if not task.done():
+                self._late.add(task)
                 failed = Unavailable("the upstream registry has not answered yet")
             else:
                 try:

@@ -10,11 +10,12 @@ _END = b"the test is over"
 
 
 @contextmanager
-def unreachable() -> Iterator[str]:
+def unreachable(port: int = 0) -> Iterator[str]:
     """Host and port where connecting never ends: nobody accepts, and the queue is full."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
         listener.listen(0)
         address = listener.getsockname()
         for _ in range(4):  # Linux keeps one or two more than it was told
@@ -25,20 +26,22 @@ def unreachable() -> Iterator[str]:
 
 
 @contextmanager
-def mute() -> Iterator[str]:
+def mute(port: int = 0) -> Iterator[str]:
     """Host and port where connecting works and nothing is ever said, no TLS handshake either."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
         listener.listen(64)
         yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 @contextmanager
-def refusing() -> Iterator[str]:
+def refusing(port: int = 0) -> Iterator[str]:
     """Host and port that refuse every connection."""
     with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", port))
         yield f"127.0.0.1:{held.getsockname()[1]}"
 
 
