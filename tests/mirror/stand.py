@@ -186,10 +186,15 @@ class Stand:
 
 
 @contextmanager
-def stood(folder: Path, *, database_url: str = "", **environment: str) -> Iterator[Stand]:
+def stood(
+    folder: Path, *, database_url: str = "", workers: int = 1, **environment: str
+) -> Iterator[Stand]:
     """A server that may reach upstreams at 127.0.0.1; all of its store is hashed in the end."""
     with running_server(
-        folder, database_url=database_url, environment={**LOOPBACK, **environment}
+        folder,
+        database_url=database_url,
+        workers=workers,
+        environment={**LOOPBACK, **environment},
     ) as server:
         stand = Stand(Registry(server, ""))
         try:

@@ -25,7 +25,7 @@ SERVERS = {
 def port(request, tmp_path_factory):
     port = free_port()
     program, *options = SERVERS[request.param]
-    command = [Path(sys.executable).with_name(program), *options, str(port)]
+    command = [str(Path(sys.executable).with_name(program)), *options, str(port)]
     log = tmp_path_factory.mktemp("server") / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
