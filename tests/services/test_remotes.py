@@ -4,6 +4,7 @@ Two `Remotes` on one database are two processes.
 """
 
 import asyncio
+from functools import partial
 from ipaddress import ip_network
 
 import pytest
@@ -22,6 +23,7 @@ from entrepot.model.errors import (
 from entrepot.model.upstreams import BasicAuth
 from entrepot.services.access import OPERATOR
 from entrepot.services.remotes import READ_AGAIN, Remotes
+from entrepot.services.rotation import Rotation, require_key
 from entrepot.services.upstream_counts import UpstreamCounts
 from entrepot.services.upstream_forms import NewUpstream, UpstreamChanges
 from entrepot.services.upstream_gate import FAILURES, PAUSE_SECONDS
@@ -308,3 +310,43 @@ async def test_a_credential_that_cannot_be_opened_says_what_to_do(place, world):
 
     with pytest.raises(UpstreamRefused, match="entrepot upstream rotate partner"):
         await place.head(place.process())
+
+
+async def test_a_credential_is_sealed_anew_for_another_key_of_the_server(place, world):
+    old, new = SecretKey.of(b"k" * 32), SecretKey.of(b"n" * 32)
+    place.server.login = BasicLogin({"ada": "first"})
+    await require_key(world.database, KeyRing(old))
+    await place.add(auth=BasicAuth("ada", "first"))
+
+    done = await Rotation(world.database, KeyRing(new, old)).finish(lambda *_: None)
+    place.seal = Seal(KeyRing(new))
+
+    assert done.resealed == 1
+    assert (await place.head(place.process())).digest is not None
+
+
+async def test_a_credential_that_is_copied_into_another_row_does_not_open_there(place, world):
+    place.server.login = BasicLogin({"ada": "first", "eve": "hers"})
+    await place.add(auth=BasicAuth("ada", "first"))
+    stolen = place.upstream_id
+    upstreams = place.upstreams(place.process())
+    new = NewUpstream("copy", url=place.server.origin, auth=BasicAuth("eve", "hers"))
+    for organisation in ("acme", "globex"):
+        made = await upstreams.create(OPERATOR, organisation, new)
+        place.upstream_id = made.upstream.id
+        await world.database.write(partial(_copy, stolen, made.upstream.id))
+
+        with pytest.raises(UpstreamRefused, match="cannot be opened"):
+            await place.head(place.process())
+
+
+async def _copy(source, target, tx):
+    await tx.execute(
+        """
+        UPDATE upstreams
+           SET sealed = (SELECT other.sealed FROM upstreams AS other WHERE other.id = :source)
+         WHERE id = :target
+        """,
+        source=source,
+        target=target,
+    )
