@@ -38,8 +38,9 @@ USER_AGENT = "entrepot"
 class Deadlines:
     """How long an upstream may take, in seconds.
 
-    `idle` is between two pieces of a body; `body` for a whole small one. Over each `window`
-    seconds of waiting, a large body must bring `slowest` bytes a second.
+    `headers` counts from the question, connecting included: clients of ours give up after 30
+    seconds without headers. `idle` is between two pieces of a body; `body` for a whole small one.
+    Over each `window` seconds of waiting, a large body must bring `slowest` bytes a second.
     """
 
     connect: float = 10
@@ -167,7 +168,7 @@ class Outbound:
         await self._judge(url.raw_host or "", called)
         limits = self._deadlines
         with translated(called):
-            async with asyncio.timeout(limits.connect + limits.headers):
+            async with asyncio.timeout(limits.headers):
                 response = await self._session().request(
                     method,
                     url,
