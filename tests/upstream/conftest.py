@@ -1,5 +1,3 @@
-import gc
-import warnings
 from contextlib import AsyncExitStack
 from ipaddress import ip_network
 from typing import Any
@@ -17,15 +15,6 @@ __all__ = ["blob_host", "token_upstream", "upstream"]
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 # Short, and long enough for a busy machine to answer.
 QUICK = Deadlines(connect=0.5, headers=0.3, idle=0.3, body=0.8, window=0.3, slowest=1 << 20)
-
-
-@pytest.fixture
-def broken_tls():
-    """For tests whose handshake fails: asyncio leaves the transport to the garbage collector."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
 """The operator's settings for what goes out: certificates, a proxy, event loops."""
 
 import asyncio
+import socket
 import ssl
+import threading
+from contextlib import suppress
 
 import pytest
 import trustme
@@ -9,7 +12,6 @@ from yarl import URL
 
 from entrepot.model.errors import SettingsInvalid, UpstreamDown
 from entrepot.upstream.outbound import Outbound
-from tests.support.upstreams import ScriptedUpstream
 from tests.upstream.conftest import LOOPBACK
 
 
@@ -27,34 +29,53 @@ def authority(tmp_path):
 
 @pytest.fixture
 def secure(authority):
+    """Answers 200 to each request over TLS; its origin.
+
+    With blocking sockets: asyncio leaves a connection whose handshake failed to the garbage.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    server = ScriptedUpstream(tls=context)
-    with server.running():
-        yield server
+
+    def serve() -> None:
+        while True:
+            try:
+                accepted, _ = listener.accept()
+            except OSError:
+                return
+            with (
+                accepted,
+                suppress(OSError),
+                context.wrap_socket(accepted, server_side=True) as tls,
+            ):
+                tls.recv(10_000)
+                tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
 
 
-async def test_a_certificate_of_an_unknown_authority_is_refused(broken_tls, client_of, secure):
+async def test_a_certificate_of_an_unknown_authority_is_refused(client_of, secure):
     with pytest.raises(UpstreamDown, match="ENTREPOT_OUTBOUND__CA_FILE") as raised:
-        await ask(client_of(allow=LOOPBACK), f"{secure.origin}/v2/")
+        await ask(client_of(allow=LOOPBACK), f"{secure}/v2/")
 
     assert raised.value.values["reason"] == "tls"
-    assert secure.log.entries == []
 
 
 async def test_the_operator_can_trust_another_authority(client_of, secure, tmp_path):
     client = client_of(allow=LOOPBACK, ca_file=tmp_path / "ca.pem")
 
-    assert await ask(client, f"{secure.origin}/v2/") == 200
+    assert await ask(client, f"{secure}/v2/") == 200
 
 
-async def test_a_certificate_is_for_the_host_that_was_asked(
-    broken_tls, client_of, secure, tmp_path
-):
+async def test_a_certificate_is_for_the_host_that_was_asked(client_of, secure, tmp_path):
     client = client_of(allow=LOOPBACK, ca_file=tmp_path / "ca.pem")
 
     with pytest.raises(UpstreamDown, match="certificate"):
-        await ask(client, f"https://localhost:{secure.port}/v2/")
+        await ask(client, secure.replace("127.0.0.1", "localhost"))
 
 
 @pytest.mark.parametrize("content", [None, "not a certificate"])

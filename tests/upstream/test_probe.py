@@ -173,7 +173,7 @@ async def test_an_address_that_must_not_be_reached(check, client_of, upstream):
     assert upstream.log.entries == []
 
 
-async def test_https_where_only_http_is_spoken(broken_tls, check):
+async def test_https_where_only_http_is_spoken(check):
     async def talk(reader, writer):
         await reader.read(1)
         writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
