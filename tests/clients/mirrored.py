@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import httpx
 
 from tests.support.images import Layout
 from tests.support.private_site import PrivateSite, make_site
@@ -43,6 +45,7 @@ class Stand:
 
     site: PrivateSite
     server: Server
+    http: httpx.Client
     entrepot: Program
     layout: Layout
     upstream: Distribution
@@ -66,9 +69,23 @@ class Stand:
         text = text.replace(f"hub.{HOST}", f"{organisation}.{HOST}")
         return text.replace(HOST, self.site.name).replace("BASE64", self.token)
 
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        """What the management API answers to the administrator; the command line takes longer."""
+        bearer = {"authorization": f"Bearer {self.server.token}"}
+        answer = self.http.request(method, f"/api/v1{path}", json=body, headers=bearer)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def expire(self, path: str) -> None:
+        """Have every pull of a repository's tags ask the upstream."""
+        organisation, _, name = path.partition("/")
+        found = self.ask("GET", f"/organisations/{organisation}/repositories?path={name}")
+        changes = {"upstream": {"freshness": 0}}
+        self.ask("PATCH", f"/repositories/{found['items'][0]['id']}", changes)
+
     def add_hub(self, organisation: str) -> None:
         """An organisation that knows Docker Hub, which the upstream stands in for."""
-        self.entrepot("org", "create", organisation)
+        self.ask("POST", "/organisations", {"slug": organisation})
         self.entrepot(
             "upstream", "add", "docker-hub", "--org", organisation, "--url", self.upstream.url,
             "--anonymous",
@@ -124,7 +141,8 @@ def running_stand(folder: Path, labels: tuple[str, ...]) -> Iterator[Stand]:
         home = {"HOME": str(folder / "home"), "SSL_CERT_FILE": str(site.ca_file)}
         entrepot = Program((*site.within, str(ENTREPOT)), home)
         entrepot("login", f"https://{site.name}", "--token-stdin", text=server.token)
-        yield Stand(site, server, entrepot, Layout(folder / "layout"), upstream, stack)
+        http = stack.enter_context(httpx.Client(base_url=server.url, verify=site.trust))
+        yield Stand(site, server, http, entrepot, Layout(folder / "layout"), upstream, stack)
 
 
 class Machine(Protocol):

@@ -116,7 +116,7 @@ def check(stand: Stand, machine: Machine, reference: str, image: Published, path
     machine.pull(reference)
     assert stand.asked(image) == asked
 
-    stand.entrepot("repository", "set", path, "--freshness", "0")
+    stand.expire(path)
     with stand.stopped():
         machine.forget(reference)
         machine.pull(reference)
