@@ -45,6 +45,11 @@ def headers(**values: str) -> Fault:
     return lambda reply: replace(reply, headers={**_without(reply, *named), **named})
 
 
+def raw(content: bytes) -> Fault:
+    """These bytes in place of any answer."""
+    return lambda reply: replace(reply, raw=content)
+
+
 def without_headers(*names: str) -> Fault:
     """Headers left out."""
     return lambda reply: replace(reply, headers=_without(reply, *names))

@@ -96,6 +96,7 @@ class Reply:
     gate_at: int = 0
     rate: float | None = None  # bytes a second, of this answer alone
     endless: bool = False
+    raw: bytes | None = None  # all that is sent in place of the rest, before the connection closes
 
     @property
     def size(self) -> int:
@@ -254,6 +255,10 @@ class WireServer:
     ) -> bool:
         if reply.hang == "headers":
             return await _hang(reader)
+        if reply.raw is not None:
+            writer.write(reply.raw)
+            await writer.drain()
+            return False
         if reply.gate is not None and request.method == "HEAD":  # it has no body to hold back
             await reply.gate.wait()
         head = _head(reply)
