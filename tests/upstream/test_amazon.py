@@ -1,5 +1,7 @@
 """ECR: each exchange against moto's server, which checks keys, policies and external ids."""
 
+from pathlib import Path
+
 import pytest
 
 from entrepot.model.clock import HOUR, MINUTE, SECOND
@@ -247,3 +249,25 @@ async def test_saving_shows_whether_aws_takes_the_keys(aws, registry, outbound):
     assert await probe(outbound, origin, EcrAuth(*good), "ecr", "ecr", "team/app") == BASIC
     with pytest.raises(FieldInvalid, match=GET_TOKEN):
         await probe(outbound, origin, EcrAuth(*powerless), "ecr", "ecr", None)
+
+
+async def test_the_operators_authorities_are_trusted_besides_the_usual_ones(
+    aws, clock, tmp_path, monkeypatch
+):
+    import trustme
+
+    bundles = []
+    true_call = EcrPasswords._call
+
+    def witness(self, session, trusted, *arguments):
+        bundles.append(Path(trusted).read_text())
+        return true_call(self, session, trusted, *arguments)
+
+    monkeypatch.setattr(EcrPasswords, "_call", witness)
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    auth = EcrAuth(*aws.add_user("trusting", GET_TOKEN))
+
+    await EcrPasswords(auth, OWN, "ecr", clock, ca_file=tmp_path / "ca.pem").header()
+
+    assert bundles[0].endswith((tmp_path / "ca.pem").read_text() + "\n")
+    assert bundles[0].count("BEGIN CERTIFICATE") > 50

@@ -13,7 +13,7 @@ from entrepot.model.errors import (
 from entrepot.model.media_types import OCI_INDEX, OCI_MANIFEST
 from entrepot.model.upstreams import RemoteHead, RemoteManifest
 from entrepot.upstream.remote import full_path
-from tests.support.upstreams import faults
+from tests.support.upstreams import Reply, faults
 
 LIMIT = 4 << 20
 
@@ -96,6 +96,29 @@ async def test_the_size_of_a_blob_that_may_be_read(remote_of, upstream):
     digest = upstream.repository("team/app").put_blob(size=12_345)
 
     assert await remote_of(upstream).head_blob("team/app", Digest.parse(digest)) == 12_345
+
+
+async def test_where_head_is_not_served_the_size_comes_with_get(remote_of, upstream):
+    digest = Digest.parse(upstream.repository("team/app").put_blob(size=50_000_000))
+    upstream.manners.answers_head_of_blobs = False
+
+    assert await remote_of(upstream).head_blob("team/app", digest) == 50_000_000
+    with pytest.raises(UpstreamMissing):
+        await remote_of(upstream).head_blob("team/app", Digest.of(b"nothing"))
+
+
+async def test_where_storage_is_not_signed_for_head_the_size_comes_with_get(
+    remote_of, upstream, blob_host
+):
+    digest = upstream.repository("team/app").put_blob(size=5_000)
+    upstream.blob_host = blob_host
+    lent = blob_host.lend(digest, upstream.repository("team/app").blobs[digest])
+    upstream.script(faults.redirect(lent), kind="blob", method="HEAD")
+    blob_host.faults.append(
+        lambda reply: reply if blob_host.log.entries[-1].method == "GET" else Reply(403)
+    )
+
+    assert await remote_of(upstream).head_blob("team/app", Digest.parse(digest)) == 5_000
 
 
 async def test_an_upstream_without_ranges_sends_the_blob_from_its_beginning(remote_of, upstream):

@@ -7,9 +7,11 @@ password that opens what this server may read.
 import asyncio
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, NoReturn
 
 from entrepot.model.clock import MINUTE, SECOND, Clock
@@ -97,8 +99,9 @@ class EcrPasswords:
         from botocore.session import Session  # noqa: PLC0415
 
         session = Session()
-        keys, session_ends = self._keys(session)
-        answer = self._call(session, "ecr", "get_authorization_token", keys, {})
+        with self._trusted() as trusted:
+            keys, session_ends = self._keys(session, trusted)
+            answer = self._call(session, trusted, "ecr", "get_authorization_token", keys, {})
         try:
             data = answer["authorizationData"][0]
             username, _, password = (
@@ -112,7 +115,25 @@ class EcrPasswords:
             end = min(end, session_ends)
         return Token(basic(username, password), end - max(0, end - now) // _EARLY)
 
-    def _keys(self, session: Any) -> tuple[dict[str, str], int | None]:  # noqa: ANN401  # botocore has no types
+    @contextmanager
+    def _trusted(self) -> Iterator[str | None]:
+        """A file of the authorities that botocore trusts and the operator's; None for the first."""
+        if self._ca_file is None:
+            yield None
+            return
+        from botocore.httpsession import get_cert_path  # noqa: PLC0415  # as above
+
+        with NamedTemporaryFile(prefix="entrepot-", suffix=".pem") as bundle:
+            for part in (Path(get_cert_path(True)), self._ca_file):  # noqa: FBT003  # botocore's own
+                bundle.write(part.read_bytes() + b"\n")
+            bundle.flush()
+            yield bundle.name
+
+    def _keys(
+        self,
+        session: Any,  # noqa: ANN401  # botocore has no types
+        trusted: str | None,
+    ) -> tuple[dict[str, str], int | None]:
         """The keys to sign with (none: botocore finds the server's own), and when they end."""
         keys: dict[str, str] = {}
         if self._auth.access_key_id:
@@ -129,7 +150,7 @@ class EcrPasswords:
         }
         if self._auth.external_id:
             wanted["ExternalId"] = self._auth.external_id
-        role = self._call(session, "sts", "assume_role", keys, wanted)["Credentials"]
+        role = self._call(session, trusted, "sts", "assume_role", keys, wanted)["Credentials"]
         keys = {
             "aws_access_key_id": role["AccessKeyId"],
             "aws_secret_access_key": role["SecretAccessKey"],
@@ -140,6 +161,7 @@ class EcrPasswords:
     def _call(
         self,
         session: Any,  # noqa: ANN401  # botocore has no types
+        trusted: str | None,
         service: str,
         action: str,
         keys: dict[str, str],
@@ -160,7 +182,7 @@ class EcrPasswords:
                 region_name=self._region,
                 config=config,
                 endpoint_url=self._endpoints.get(service),
-                verify=str(self._ca_file) if self._ca_file else None,
+                verify=trusted,
                 **keys,
             )
             answer: dict[str, Any] = getattr(client, action)(**wanted)
