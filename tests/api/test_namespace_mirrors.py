@@ -43,7 +43,8 @@ def hub(slug, admin, upstream):
 @pytest.fixture
 def other(slug, admin):
     """Another upstream, with another image library/redis:7."""
-    with ScriptedUpstream().running() as server:
+    server = ScriptedUpstream()
+    with server.running():
         server.put_image("library/redis", "7")
         admin.made(f"/organisations/{slug}/upstreams", {"name": "other", "url": server.origin})
         yield server

@@ -123,6 +123,14 @@ def test_an_upstream_is_not_added_to_a_repository(admin, base, added):
     assert "choose another path" in refused(made_again, 409, "path")
 
 
+def test_builds_of_a_project_come_from_no_upstream(slug, admin, base, added):
+    project = admin.made(f"/organisations/{slug}/projects", {"name": "app"})
+
+    answer = admin.post(base, new(project["id"], added))
+
+    assert "builds" in refused(answer, 422, "path")
+
+
 def test_what_cannot_be_read_is_not_made(admin, base, added, upstream):
     del added
     upstream.script(faults.status(503), kind="tags", name="library/down")
@@ -272,7 +280,8 @@ def test_an_upstream_in_use_stays(slug, admin, base, added):
 
 
 def test_a_path_behind_a_login_is_read_with_the_upstreams_credential(slug, admin, base):
-    with ScriptedUpstream(BasicLogin({"robot": "s3cret"})).running() as closed:
+    closed = ScriptedUpstream(BasicLogin({"robot": "s3cret"}))
+    with closed.running():
         closed.put_image("team/app", "1")
         auth = {"kind": "basic", "username": "robot", "password": "s3cret"}
         body = {"name": "closed", "url": closed.origin, "credential": auth}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from entrepot.db import upstreams
 from entrepot.db.database import Transaction
-from entrepot.model.access import Action, Actor, is_match
+from entrepot.model.access import Action, Actor, Place, is_match
 from entrepot.model.errors import Denied, FieldInvalid
 from entrepot.model.tenancy import Organisation
 from entrepot.model.upstreams import PullThrough, Upstream
@@ -110,6 +110,13 @@ def require_usable(
             "administrator of the organisation for others"
         )
         raise Denied(message, action=str(Action.MANAGE_UPSTREAMS))
+
+
+def require_no_project(place: Place) -> None:
+    """Raises FieldInvalid where a project's own builds are pushed."""
+    if place.project_id is not None:
+        message = "this is where a project's builds are pushed; an upstream takes another path"
+        raise FieldInvalid(message, field="path")
 
 
 def may_manage(access: Access, actor: Actor, organisation: Organisation) -> bool:

@@ -150,6 +150,8 @@ class Repositories:
             existing = await repositories.find(tx, place)
             if existing is not None and existing.id == repository_id:
                 return await _facts(tx, repository_id)  # made by this, before an unknown COMMIT
+            if chosen is not None:
+                pull_through.require_no_project(place)
             await self._require_free(tx, entered, name, existing, is_hosted=chosen is None)
             details: dict[str, object] = {"by": "api"}
             source = None
@@ -181,6 +183,7 @@ class Repositories:
         async with self._database.read() as tx:
             known, entered, place = await self._enter_new(tx, actor, organisation, name, policies)
             existing = await repositories.find(tx, place)
+            pull_through.require_no_project(place)
             await self._require_free(tx, entered, name, existing, is_hosted=False)
         return known, entered
 
