@@ -162,9 +162,10 @@ def test_docker_20_opens_a_private_mirror_with_a_token_for_docker_hub(stand, sta
     [
         ("containerd-public", "docker.io", "", "/", ("--public",)),
         ("containerd-private", "docker.io", " with a token", "/", ()),
+        ("containerd-user", "docker.io", "", "/", ()),
         ("every", "_default", "", "hub", ("--public",)),
     ],
-    ids=["public", "token", "default"],
+    ids=["public", "token", "user", "default"],
 )
 def test_containerd_takes_a_mirror(
     stand, within, containerd, publish, tmp_path, organisation, host, name, prefix, words
@@ -176,7 +177,11 @@ def test_containerd_takes_a_mirror(
     file.parent.mkdir(parents=True)
     file.write_text(stand.file(f"`/etc/containerd/certs.d/{place}`{name}", organisation))
 
-    machine = ContainerdMachine(within(containerd), ("--hosts-dir", str(tmp_path / "certs.d")))
+    options: tuple[str, ...] = ("--hosts-dir", str(tmp_path / "certs.d"))
+    if organisation == "containerd-user":
+        options += ("--user", f"x-token:{stand.server.token}")
+
+    machine = ContainerdMachine(within(containerd), options)
     below = "/".join(part for part in (organisation, prefix.strip("/"), "library") if part)
     reference = f"docker.io/library/{image.name}:latest"
     check(stand, machine, reference, image, f"{below}/{image.name}")
