@@ -16,7 +16,7 @@ import uvicorn
 from entrepot.blobs.disk import DiskStore
 from entrepot.blobs.node import node_id
 from entrepot.blobs.spool import SpoolFolder
-from entrepot.db import repositories, upstreams
+from entrepot.db import repositories, upstream_states, upstreams
 from entrepot.db.connect import connect
 from entrepot.identity.keys import KeyRing, SecretKey
 from entrepot.identity.seal import Seal
@@ -179,7 +179,12 @@ class Fleet:
             created_at=1,
             version=1,
         )
-        await self.workers[0].database.write(lambda tx: upstreams.add(tx, row, None))
+
+        async def work(tx):
+            await upstreams.add(tx, row, None)
+            await upstream_states.ensure(tx, upstream_id)
+
+        await self.workers[0].database.write(work)
         return upstream_id
 
     async def repository(self, path="library/app", *, upstream_id=None):

@@ -383,3 +383,28 @@ async def test_a_full_disk_is_told_and_leaves_nothing(fleet, worker, upstream, m
     with pytest.raises(StorageFull):
         await worker.read(await fleet.repository(), digest)
     await fleet.settled()
+
+
+async def test_a_budget_of_ours_is_not_held_against_the_upstream(fleet, upstream):
+    worker = await fleet.worker(spool_bytes=2 * MIB)
+    _, large = put(upstream)
+    content, small = put(upstream, MIB)
+    repository = await fleet.repository()
+
+    with pytest.raises(UpstreamBusy):
+        await worker.read(repository, large)
+
+    assert await worker.read(repository, small) == content
+    await fleet.settled()
+
+
+async def test_wrong_bytes_are_counted_as_an_error(fleet, worker, upstream):
+    _, digest = put(upstream)
+    upstream.script(faults.wrong_bytes, kind="blob")
+    repository = await fleet.repository()
+
+    with pytest.raises(UpstreamBroken):
+        await worker.read(repository, digest)
+    await worker.remotes.flush()
+
+    assert await fleet.rows("SELECT errors FROM upstream_states") == [(1,)]

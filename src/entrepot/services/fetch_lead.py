@@ -15,7 +15,13 @@ from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Repository
 from entrepot.model.clock import Clock
 from entrepot.model.digests import Digest
-from entrepot.model.errors import EntrepotError, UpstreamBroken, UpstreamBusy, UpstreamDown
+from entrepot.model.errors import (
+    EntrepotError,
+    StorageFull,
+    UpstreamBroken,
+    UpstreamBusy,
+    UpstreamDown,
+)
 from entrepot.model.upstreams import Source
 from entrepot.services.fetch_fill import Filling
 from entrepot.services.fetch_progress import Progress
@@ -122,6 +128,7 @@ class Leading:
         self._progress = progress
         self._is_listed = is_listed
         self._is_announced = False
+        self._telling: asyncio.Task[None] | None = None
         self._is_whole = False
         self._is_abandoned = False
 
@@ -141,6 +148,8 @@ class Leading:
             raise
         finally:
             watching.cancel()
+            if self._telling is not None:
+                self._telling.cancel()
 
     async def _fetch(self, spool: Spool) -> None:
         """Ask until all bytes have come, each time for those that are missing."""
@@ -165,6 +174,7 @@ class Leading:
                 return
 
     async def _ask(self, spool: Spool) -> None:
+        """One request. What is wrong here rather than there is raised when the call is over."""
         upstream_id, size = self._source.upstream_id, self._progress.size
         if size is not None and spool.size == size:
             return
@@ -175,40 +185,56 @@ class Leading:
             if blob.size == 0 and not spool.is_right():
                 # There is no last byte that could be held back.
                 raise self._broken("no bytes")
-            await self._announce(blob.size)
-            skip = spool.size - blob.offset
-            before = spool.size
-            try:
-                await Filling(spool, self._progress).take(self._bounded(blob, skip, spool))
-            finally:
-                self._means.remotes.note_bytes(upstream_id, spool.size - before)
-            size = self._progress.size
-            if size is not None and spool.size < size:
-                message = "the upstream broke off in the middle of a blob; try again"
-                raise UpstreamDown(message, digest=str(self._digest), at=spool.size, size=size)
+            refusal = self._announce(blob.size)
+            if refusal is None:
+                await self._take(blob, spool)
+        if refusal is not None:
+            raise refusal
 
-    async def _announce(self, size: int | None) -> None:
-        """Tell everybody what the upstream has answered, and that it fits."""
+    async def _take(self, blob: RemoteBlob, spool: Spool) -> None:
+        skip, before = spool.size - blob.offset, spool.size
+        try:
+            await Filling(spool, self._progress).take(self._bounded(blob, skip, spool))
+        finally:
+            self._means.remotes.note_bytes(self._source.upstream_id, spool.size - before)
+        size = self._progress.size
+        if size is not None and spool.size < size:
+            message = "the upstream broke off in the middle of a blob; try again"
+            raise UpstreamDown(message, digest=str(self._digest), at=spool.size, size=size)
+        self._require_right(spool)
+
+    def _announce(self, size: int | None) -> EntrepotError | None:
+        """Tell everybody what the upstream has answered; why we cannot take it, if we cannot."""
         known = self._progress.size
         if self._is_announced:
             if known is not None and size is not None and size != known:
                 raise self._broken("another length than before")
-            return
+            return None
         limit = self._means.limits.spool_bytes
-        used = await asyncio.to_thread(self._means.spools.used_bytes)
+        used = self._means.spools.used_bytes()
         if used + (size or 0) > limit:
             message = (
                 f"blobs that are being fetched take {used} bytes and this one {size or 'some'},"
                 f" of at most {limit}; try again, or have the operator allow more:"
                 " ENTREPOT_FETCH__SPOOL_BYTES"
             )
-            raise UpstreamBusy(message, retry_after=_RETRY_SECONDS)
-        self._means.store.require_space()
+            return UpstreamBusy(message, retry_after=_RETRY_SECONDS)
+        try:
+            self._means.store.require_space()
+        except StorageFull as error:
+            return error
         self._is_announced = True
         self._progress.announce(size)
-        await self._means.database.write(
-            lambda tx: fetches.announce(tx, self._id, size), durable=False
-        )
+        self._telling = asyncio.create_task(self._tell(size))  # no reader waits for the row
+        return None
+
+    async def _tell(self, size: int | None) -> None:
+        try:
+            await self._means.database.write(
+                lambda tx: fetches.announce(tx, self._id, size), durable=False
+            )
+        except EntrepotError as error:
+            log.warning("fetch.unseen", digest=str(self._digest), error=error.message)
 
     async def _bounded(self, blob: RemoteBlob, skip: int, spool: Spool) -> AsyncIterator[bytes]:
         """The pieces that are missing, and no more than were announced."""
@@ -224,6 +250,10 @@ class Leading:
             if missing:
                 yield missing
 
+    def _require_right(self, spool: Spool) -> None:
+        if not spool.is_right():
+            raise self._broken("bytes of another digest")
+
     def _broken(self, what: str) -> UpstreamBroken:
         message = (
             f"the upstream sent {what} for {self._digest}; nothing of it was kept:"
@@ -233,8 +263,7 @@ class Leading:
 
     async def _finish(self, spool: Spool) -> None:
         """Only bytes that the digest names get this far."""
-        if not spool.is_right():
-            raise self._broken("bytes of another digest")
+        self._require_right(spool)
         spool.seal()
         self._progress.reach(spool.size, is_right=True)
         await self._means.store.adopt(spool, self._id)
