@@ -135,3 +135,13 @@ async def test_after_closing_it_opens_again(client_of, upstream):
     await client.close()
 
     assert await ask(client, f"{upstream.origin}/v2/") == 200
+
+
+async def test_a_proxy_may_want_a_password_which_goes_no_further(client_of, upstream):
+    proxy = upstream.origin.replace("http://", "http://operator:secret@")
+
+    assert await ask(client_of(proxy=proxy), "http://registry.invalid/v2/") == 200
+
+    headers = upstream.log.entries[0].headers
+    assert headers["proxy-authorization"] == "Basic b3BlcmF0b3I6c2VjcmV0"
+    assert "authorization" not in headers
