@@ -271,6 +271,25 @@ def test_a_tag_of_the_upstream_is_pushed_over_only_where_that_is_allowed(
     assert ours is not None
 
 
+def test_a_tag_that_the_upstream_only_lists_is_its_own_too(
+    slug, admin, base, added, upstream, protocol
+):
+    upstream.put_image("library/redis", "8")
+    admin.made(base, new("cache/redis", added, accepts_push=True))
+    client, name = protocol(admin), f"{slug}/cache/redis"
+    listed = client.request("GET", f"/v2/{name}/tags/list").json()["tags"]
+    client.push_image(name, "ours")
+    ours = client.request("GET", f"/v2/{name}/manifests/ours")
+    headers = {"content-type": ours.headers["content-type"]}
+
+    over = client.request("PUT", f"/v2/{name}/manifests/8", content=ours.content, headers=headers)
+    beside = client.request("PUT", f"/v2/{name}/manifests/9", content=ours.content, headers=headers)
+
+    assert listed == ["7", "8"]
+    assert over.status_code == 403
+    assert beside.status_code == 201, beside.text
+
+
 def test_an_upstream_in_use_stays(slug, admin, base, added):
     made = admin.made(base, new("cache/redis", added))
 
