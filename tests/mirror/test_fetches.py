@@ -408,3 +408,18 @@ async def test_wrong_bytes_are_counted_as_an_error(fleet, worker, upstream):
     await worker.remotes.flush()
 
     assert await fleet.rows("SELECT errors FROM upstream_states") == [(1,)]
+
+
+async def test_those_who_wait_for_what_is_stored_meanwhile_get_it(fleet, worker, upstream):
+    content, digest = put(upstream)
+    repository = await fleet.repository()
+    await worker.read(repository, digest)
+    await fleet.settled()
+
+    # As by somebody who looked just before it was stored.
+    late = worker.fetches._start(repository, repository.source, Digest.parse(digest))
+    answers = await asyncio.gather(*(worker.read(repository, digest) for _ in range(5)))
+
+    assert late.progress is not None
+    assert set(answers) == {content}
+    assert upstream.log.count(kind="blob", method="GET") == 1

@@ -72,8 +72,8 @@ class SpoolFolder:
     def write(self, id: str, digest: Digest, *, is_new: bool) -> "Spool | None":  # noqa: A002
         """Be the spool's one writer, making it when `is_new`; None while another process is.
 
-        A spool that its writer left behind has to be read before it can go on: `Spool.catch_up`.
-        None as well where there is none.
+        A new one is empty, whatever lay there. One that its writer left behind has to be read
+        before it can go on: `Spool.catch_up`. None as well where there is none.
         """
         path, flags = self._path(id), os.O_RDWR | (os.O_CREAT if is_new else 0)
         with storage_faults("open a spool"):
@@ -86,6 +86,11 @@ class SpoolFolder:
             if not _lock(fd, path):
                 os.close(fd)
                 return None
+            if is_new and os.fstat(fd).st_size:
+                # Of a writer that died; whoever reads it sees that nobody goes on.
+                path.unlink()
+                os.close(fd)
+                return self.write(id, digest, is_new=True)
         return Spool(self._executor, fd, path, digest, self._check_space)
 
     def look(self, id: str) -> "SpoolView | None":  # noqa: A002

@@ -71,6 +71,9 @@ class Remotes(Protocol):
     def note_bytes(self, upstream_id: int, number: int) -> None:
         """So many bytes came from the upstream."""
 
+    def note_miss(self, upstream_id: int) -> None:
+        """Something had to be fetched."""
+
     def note_coalesced(self, upstream_id: int) -> None:
         """Somebody got what was being fetched for another."""
 
@@ -134,6 +137,7 @@ class Leading:
 
     async def run(self, spool: Spool) -> None:
         """Fetch, check and store. Raises UpstreamError, StorageFull, StorageFailed, Unavailable."""
+        self._means.remotes.note_miss(self._source.upstream_id)
         fetching = asyncio.current_task()
         watching = asyncio.create_task(self._watch(spool, fetching))
         try:

@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections import deque
 
 from entrepot.blobs.spool import Spool, SpoolView
-from entrepot.model.errors import EntrepotError, UpstreamDown
+from entrepot.model.errors import EntrepotError, StorageFailed, UpstreamDown
 
 _COPY_BYTES = 1024 * 1024
 # What was written last is kept for readers that are about as fast as the upstream: they all get
@@ -123,9 +123,13 @@ class Progress:
 
     async def read(self, start: int, most: int) -> bytes:
         """Bytes from `start` on that are there, from the file. Raises StorageFailed."""
-        if self._view is None:
-            return b""
-        return await self._view.read(start, min(most, self.open_to - start))
+        view = self._view
+        piece = await view.read(start, min(most, self.open_to - start)) if view else b""
+        if not piece:
+            # Never taken for the end: that would complete an answer that is not.
+            message = "a spool is shorter than what was written to it; try again"
+            raise StorageFailed(message, at=start)
+        return piece
 
     async def copy_into(self, spool: Spool) -> None:
         """Have another spool begin with what was given out so far. Raises StorageFailed."""

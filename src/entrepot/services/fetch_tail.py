@@ -50,6 +50,17 @@ class Tailing:
             elif used.is_due():
                 raise GivenUp("nobody waited for this blob any more; ask for it again")
             await asyncio.sleep(_LOOK_SECONDS)
+        return await self._until_stored(row)
+
+    async def _until_stored(self, row: FetchRow) -> Left | None:
+        """All bytes are here; what is left when whoever should store them dies before that."""
+        while (current := await self._watch.current()) is not None and current.id == row.id:
+            spool = self._means.spools.write(row.id, self._digest, is_new=False)
+            if spool is not None:
+                return await self._inherit(spool)
+            if self._watch.is_dead(current):
+                return Left(current, None)
+            await asyncio.sleep(_ROW_SECONDS)
         return None
 
     def _is_right(self, view: SpoolView) -> bool:

@@ -44,13 +44,14 @@ class Fetches:
         StorageFailed, Unavailable.
         """
         source = _source(repository)
+        key = (source.upstream_id, str(digest))
         for _ in range(_LOOKS):
-            fetch = self._running.get((source.upstream_id, str(digest)))
+            fetch = self._running.get(key)
             if fetch is None:
                 file = await self._stored(repository, digest)
                 if file is not None:
                     return file
-                fetch = self._running.get((source.upstream_id, str(digest)))
+                fetch = self._running.get(key)
             if fetch is None:
                 fetch = self._start(repository, source, digest)
             else:
@@ -58,7 +59,7 @@ class Fetches:
             try:
                 return await self._read(fetch, repository, digest)
             except StoredMeanwhile:
-                continue
+                self._forget(key, fetch)  # whoever waits is told before its task is seen to end
             except UpstreamMissing as error:
                 raise _unknown(digest) from error
         raise StoredMeanwhile("this blob was stored and removed meanwhile; try again")
@@ -101,10 +102,14 @@ class Fetches:
 
         def ended(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
-            del self._running[key]
+            self._forget(key, fetch)
 
         task.add_done_callback(ended)
         return fetch
+
+    def _forget(self, key: tuple[int, str], fetch: Fetch) -> None:
+        if self._running.get(key) is fetch:
+            del self._running[key]
 
     async def _read(self, fetch: Fetch, repository: Repository, digest: Digest) -> Arriving:
         """The fetch's bytes, for those who may have them."""

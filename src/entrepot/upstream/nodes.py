@@ -72,11 +72,8 @@ class Nodes:
         loop = asyncio.get_running_loop()
         session = self._sessions.get(loop)
         if session is None or session.closed:
-            context = ssl.create_default_context()
-            if self._ca_file is not None:
-                context.load_verify_locations(self._ca_file)
             self._sessions[loop] = session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=context, limit=0),
+                connector=aiohttp.TCPConnector(ssl=_tls(self._ca_file), limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
@@ -86,6 +83,15 @@ class Nodes:
                 read_bufsize=_READ_BUFFER,
             )
         return session
+
+
+def _tls(ca_file: Path | None) -> ssl.SSLContext | bool:
+    """What certificates are trusted; True is what the system trusts, read once per process."""
+    if ca_file is None:
+        return True
+    context = ssl.create_default_context()
+    context.load_verify_locations(ca_file)
+    return context
 
 
 async def _pieces(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
