@@ -111,7 +111,9 @@ class Caching:
             self.remotes,
             denied=denied,
         )
-        self.first_pull = FirstPull(database, clock, access, addresses, checks, denied=denied)
+        self.first_pull = FirstPull(
+            database, clock, access, addresses, checks, self.remotes, denied=denied
+        )
         self.last_access = LastAccess(database, clock)
         idle = settings.eviction.idle_seconds * SECOND
         self.eviction = Eviction(

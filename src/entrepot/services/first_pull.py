@@ -20,6 +20,7 @@ from entrepot.model.upstreams import Source
 from entrepot.services.access import Access
 from entrepot.services.addresses import NO_REPOSITORY, Address, Addresses
 from entrepot.services.checks import Checks
+from entrepot.services.remotes import Remotes
 
 Given = Received | list[str]
 _Key = tuple[Source, int, str, str]
@@ -41,6 +42,7 @@ class FirstPull:
         access: Access,
         addresses: Addresses,
         checks: Checks,
+        remotes: Remotes,
         *,
         denied: int,
     ) -> None:
@@ -49,6 +51,7 @@ class FirstPull:
         self._access = access
         self._addresses = addresses
         self._checks = checks
+        self._remotes = remotes
         self._denied = denied
         self._running: dict[_Key, asyncio.Task[Repository]] = {}
         self._denied_until: dict[_Key, int] = {}
@@ -98,6 +101,7 @@ class FirstPull:
         if made is not None:
             return made  # since its name was looked up
         asked_at = self._clock.now()
+        self._remotes.note_miss(source.upstream_id)
         given: Given
         try:
             if reference is None:
