@@ -236,8 +236,9 @@ def test_a_wrong_password_of_a_registry_with_basic_is_refused(slug, admin, open_
 
 
 def test_a_token_service_of_somebody_else_gets_nothing(slug, admin, open_upstream):
-    with RealmServer(Realm(people={"ada": PASSWORD}), host="127.0.0.2").running() as thief:
-        open_upstream.login = BearerLogin(thief.realm, lambda: f"{thief.origin}/token")
+    thief = RealmServer(Realm(people={"ada": PASSWORD}), host="127.0.0.2")
+    with thief.running():
+        open_upstream.login = BearerLogin(thief.realm, lambda: thief.url)
 
         field, _ = refusal(admin, slug, new(open_upstream))
 
