@@ -45,9 +45,12 @@ class Cache:
         self.token = token
 
     def get(self, path: str, method: str = "GET", **headers: str) -> Received:
-        """Ask below /v2/NAME/; what came, whole or not."""
-        with self.opened(path, method, **headers) as answer:
-            return received(answer)
+        """Ask below /v2/NAME/; what came, whole or not. Status 0: not even headers."""
+        try:
+            with self.opened(path, method, **headers) as answer:
+                return received(answer)
+        except http.client.RemoteDisconnected:
+            return Received(0, {}, b"", is_complete=False)
 
     def manifest(self, reference: str, **options: str) -> Received:
         return self.get(f"manifests/{reference}", **options)

@@ -161,7 +161,7 @@ class WireServer:
     async def start_here(self) -> None:
         """Serve in the running loop; at the same port as before, if it ran before."""
         self._server = await asyncio.start_server(
-            self._connected, self.host, self.port, ssl=self._tls, backlog=1024
+            self._accepted, self.host, self.port, ssl=self._tls, backlog=1024
         )
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -170,11 +170,13 @@ class WireServer:
         if self._server is None:
             return
         self._server.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         self._server = None
+        while tasks := list(self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(0)  # for what their ends call
+        await asyncio.sleep(0)  # connections are lost one turn after they are aborted
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["WireServer"]:
@@ -215,10 +217,18 @@ class WireServer:
 
     # One connection.
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._connected(reader, writer))
         self._tasks.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if self._server is None or task.cancelled():
+                writer.transport.abort()  # it stops, and may never have begun with this one
+
+        task.add_done_callback(ended)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while await self._exchange(reader, writer):
                 pass
@@ -227,7 +237,6 @@ class WireServer:
         except asyncio.CancelledError:
             pass  # the server stops
         finally:
-            self._tasks.discard(task)
             with suppress(Exception):
                 writer.close()
 
