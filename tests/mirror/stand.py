@@ -171,8 +171,11 @@ class Stand:
         return [path for path in folder.glob("**/*") if path.is_file()] if folder.exists() else []
 
     def wait_for_no_spools(self) -> None:
-        """Until no fetch has a file any more."""
-        eventually(lambda: not self.spools(), missing=f"left behind: {self.spools()}")
+        """Until no fetch has a file any more, and what came of it is in the database."""
+        eventually(
+            lambda: not self.spools() and not self.registry.rows("SELECT id FROM fetches"),
+            missing=f"left behind: {self.spools()}",
+        )
 
     def rehash(self) -> None:
         """Hash every object of the store, and know each one by a blob that has its digest."""
@@ -189,15 +192,10 @@ class Stand:
 
 
 @contextmanager
-def stood(
-    folder: Path, *, database_url: str = "", workers: int = 1, **environment: str
-) -> Iterator[Stand]:
+def stood(folder: Path, *, database_url: str = "", **environment: str) -> Iterator[Stand]:
     """A server that may reach upstreams at 127.0.0.1; all of its store is hashed in the end."""
     with running_server(
-        folder,
-        database_url=database_url,
-        workers=workers,
-        environment={**LOOPBACK, **environment},
+        folder, database_url=database_url, environment={**LOOPBACK, **environment}
     ) as server:
         stand = Stand(Registry(server, ""))
         try:

@@ -10,9 +10,10 @@ import aiohttp
 import psutil
 import pytest
 
-from tests.mirror.stand import stood
+from tests.mirror.stand import LOOPBACK, Stand
+from tests.protocol.registry import Registry
 from tests.support.eventually import eventually
-from tests.support.server import basic, digest_of
+from tests.support.server import basic, digest_of, running_server
 from tests.support.upstreams import Gate, faults
 
 PATH = "library/app"
@@ -22,8 +23,13 @@ CLIENTS = 40
 
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory):
-    with stood(tmp_path_factory.mktemp("workers"), workers=3) as running:
-        yield running
+    folder = tmp_path_factory.mktemp("workers")
+    with running_server(folder, workers=3, environment=LOOPBACK) as server:
+        stand = Stand(Registry(server, ""))
+        yield stand
+        stand.wait_for_no_spools()
+        stand.rehash()
+        stand.close()
 
 
 @pytest.fixture
