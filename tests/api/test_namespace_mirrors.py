@@ -301,3 +301,19 @@ def test_a_prefix_of_the_default_organisation_hides_behind_no_other(people, regi
 
     assert taken in refused(hidden, 409, "prefix")
     refused(hiding, 409, "slug")
+
+
+def test_the_public_gitlab_is_not_somebodys_own(slug, admin, base, other, pull):
+    """Nor does `gitlab` at another address stand for it in full references."""
+    body = {"name": "gitlab", "url": other.origin}
+    own = admin.made(f"/organisations/{slug}/upstreams", body)
+    admin.made(base, {"prefix": "gitlab", "upstream": "gitlab"})
+
+    assert own["preset"] == "gitlab"
+    assert pull("library/redis", ns="registry.gitlab.com").status_code == 404
+    assert pull("library/redis", ns=other.address).status_code == 200
+    made = admin.post(
+        f"/organisations/{slug}/repositories",
+        {"path": "tool", "upstream": {"url": "registry.gitlab.com/library/redis"}},
+    )
+    assert made.status_code != 201, made.text

@@ -95,7 +95,8 @@ def external_id_of(organisation_public_id: str) -> str:
 class Preset:
     """A known kind of registry. `origin` is empty where every customer has one of their own.
 
-    `aliases` are the hosts by which image references and `?ns=` name it.
+    `aliases` are the hosts by which image references and `?ns=` name it. What is at another address
+    stands in for it, unless it `has_copies`: people run registries of that kind themselves.
     """
 
     name: str
@@ -103,6 +104,11 @@ class Preset:
     auth_kinds: tuple[AuthKind, ...]
     aliases: tuple[str, ...] = ()
     library: str = ""  # what stands before a name of one component
+    has_copies: bool = False
+
+    def is_named(self, host: str, origin: str) -> bool:
+        """Whether a reference to `host` means the registry of this kind at `origin`."""
+        return host in self.aliases and (origin == self.origin or not self.has_copies)
 
 
 PRESETS: dict[str, Preset] = {
@@ -121,8 +127,15 @@ PRESETS: dict[str, Preset] = {
             "https://registry.gitlab.com",
             (AuthKind.NONE, AuthKind.BASIC),
             ("registry.gitlab.com",),
+            has_copies=True,
         ),
-        Preset("quay", "https://quay.io", (AuthKind.NONE, AuthKind.BASIC), ("quay.io",)),
+        Preset(
+            "quay",
+            "https://quay.io",
+            (AuthKind.NONE, AuthKind.BASIC),
+            ("quay.io",),
+            has_copies=True,
+        ),
         Preset("ecr", "", (AuthKind.ECR,)),
         Preset("ecr-public", "https://public.ecr.aws", (AuthKind.NONE,), ("public.ecr.aws",)),
         Preset("gar", "https://us-docker.pkg.dev", (AuthKind.NONE, AuthKind.GOOGLE)),

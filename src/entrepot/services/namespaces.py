@@ -98,7 +98,7 @@ async def _of_host(tx: Transaction, organisation_id: int, ns: str) -> list[Names
     return await namespaces.of_host(
         tx,
         organisation_id,
-        presets=[preset.name for preset in presets],
+        presets=[preset.name for preset in presets if not preset.has_copies],
         origins=sorted(f"{scheme}://{host}" for host in hosts for scheme in ("http", "https")),
     )
 

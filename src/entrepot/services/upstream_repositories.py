@@ -156,8 +156,8 @@ class UpstreamRepositories:
 
 def _is_at(upstream: Upstream, preset: Preset, host: str, address: str) -> bool:
     """Whether an upstream is the registry of this host, wherever it really is."""
-    is_alias = host in preset.aliases and upstream.preset == preset.name
-    return is_alias or upstream.origin == address
+    is_named = preset.is_named(host, upstream.origin) and upstream.preset == preset.name
+    return is_named or upstream.origin == address
 
 
 def _read_reference(url: str) -> tuple[str, str]:
