@@ -45,8 +45,7 @@ def _panel(panel: Axes, result: Result) -> None:
         runs = result.samples[name]
         panel.plot(runs, [line] * len(runs), "o", color="black", markersize=2.5, alpha=0.6)
     for bar in result.row.bars:
-        limit = bar.limit * judged[bar.against] if bar.against else bar.limit
-        panel.axvline(limit, color="#c53030", linewidth=1, linestyle="--")
+        panel.axvline(bar.line(judged), color="#c53030", linewidth=1, linestyle="--")
     panel.set_title(f"{result.row.title} ({result.row.unit})", fontsize=8, loc="left")
     panel.tick_params(labelsize=8)
     panel.spines[["top", "right"]].set_visible(False)

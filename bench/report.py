@@ -23,7 +23,7 @@ def table(results: Sequence[Result]) -> Table:
                 result.row.title if number == 0 else "",
                 _figure(result, OURS) if number == 0 else "",
                 f"{bar.against} {_figure(result, bar.against)}" if bar.against else "",
-                f"{bar.value(judged):.2f}x" if bar.against else "",
+                _value(bar, judged),
                 _promise(bar, result.row.unit),
                 "[green]met[/]" if bar.is_met(judged) else "[red]not met[/]",
             )
@@ -46,8 +46,17 @@ def _short(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def _value(bar: Bar, judged: Mapping[str, float]) -> str:
+    value = bar.value(judged)
+    if bar.is_difference:
+        return f"{value:+.1f}"
+    return f"{value:.2f}x" if bar.against else ""
+
+
 def _promise(bar: Bar, unit: str) -> str:
-    limit = f"{bar.limit:g}x" if bar.against else f"{bar.limit:g} {unit}"
+    limit = f"{bar.limit:g} {unit}"
+    if bar.against:
+        limit = f"+{limit}" if bar.is_difference else f"{bar.limit:g}x"
     dream = f" (dream {bar.dream:g}x)" if bar.dream else ""
     return f"{'>=' if bar.at_least else '<='} {limit}{dream}"
 
@@ -58,7 +67,7 @@ def _unjudged(result: Result) -> list[str]:
 
 
 def _ratio(judged: Mapping[str, float], name: str) -> str:
-    return f"[dim]{judged[OURS] / judged[name]:.2f}x[/]"
+    return f"[dim]{judged[OURS] / judged[name]:.2f}x[/]" if judged[name] else ""
 
 
 def record(
@@ -87,6 +96,7 @@ def _row(result: Result) -> dict[str, Any]:
         "bars": [
             {
                 "against": bar.against or None,
+                "kind": "difference" if bar.is_difference else "ratio" if bar.against else "figure",
                 "value": round(bar.value(judged), 4),
                 "at_least" if bar.at_least else "at_most": bar.limit,
                 "met": bar.is_met(judged),

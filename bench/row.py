@@ -28,16 +28,28 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A promise: our median, over the median of another contestant if one is named."""
+    """A promise: our median, over the median of another contestant if one is named.
+
+    With `is_difference` it is what ours has more than the other one's.
+    """
 
     limit: float
     against: str = ""
     at_least: bool = True
     dream: float | None = None
+    is_difference: bool = False
 
     def value(self, medians: Mapping[str, float]) -> float:
         """Return what is held against the limit."""
+        if self.is_difference:
+            return medians[OURS] - medians[self.against]
         return medians[OURS] / medians[self.against] if self.against else medians[OURS]
+
+    def line(self, medians: Mapping[str, float]) -> float:
+        """Return the figure of ours at which the promise just holds."""
+        if self.is_difference:
+            return self.limit + medians[self.against]
+        return self.limit * medians[self.against] if self.against else self.limit
 
     def is_met(self, medians: Mapping[str, float]) -> bool:
         """Tell whether the promise holds."""

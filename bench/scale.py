@@ -27,6 +27,16 @@ class Scale:
     """Tags of the small repository that it is compared with."""
     uploads_at_once: int
     """Parallel uploads while memory is watched."""
+    cold: int
+    """Bytes of a blob that is pulled through, unless a row says otherwise."""
+    layer: int
+    """Bytes of each of the 40 layers of an image that is pulled through."""
+    shared: int
+    """Bytes of a blob that 50 clients pull through at once."""
+    thronged: int
+    """Bytes of a blob that a thousand clients pull through at once."""
+    throng: int
+    """How many a thousand are."""
 
 
 FULL = Scale(
@@ -38,6 +48,11 @@ FULL = Scale(
     tags=1_000_000,
     few_tags=1_000,
     uploads_at_once=20,
+    cold=GIB,
+    layer=8 * MIB,
+    shared=128 * 10**6,
+    thronged=20 * 10**6,
+    throng=1000,
 )
 QUICK = Scale(
     seconds=1,
@@ -48,4 +63,9 @@ QUICK = Scale(
     tags=20_000,
     few_tags=1_000,
     uploads_at_once=4,
+    cold=64 * MIB,
+    layer=MIB,
+    shared=20 * 10**6,
+    thronged=5 * 10**6,
+    throng=200,
 )

@@ -35,7 +35,7 @@ class Answer:
 class Connection:
     """A connection that is kept open between requests."""
 
-    def __init__(self, port: int, authorization: str = "") -> None:
+    def __init__(self, port: int, authorization: str = "", *, accept: str = "") -> None:
         """Connect to a loopback port and present `authorization` with each request."""
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -47,6 +47,8 @@ class Connection:
         self._common = f"Host: localhost:{port}\r\n"
         if authorization:
             self._common += f"Authorization: {authorization}\r\n"
+        if accept:
+            self._common += f"Accept: {accept}\r\n"
         self._received = b""
         self._scratch = bytearray()
 

@@ -3,5 +3,6 @@
 from bench.servers.distribution import Distribution
 from bench.servers.entrepot import Entrepot
 from bench.servers.nginx import Nginx
+from bench.servers.upstream import Upstream
 
-__all__ = ["Distribution", "Entrepot", "Nginx"]
+__all__ = ["Distribution", "Entrepot", "Nginx", "Upstream"]

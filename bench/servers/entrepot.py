@@ -20,16 +20,17 @@ PROGRAM = Path(sys.executable).with_name("entrepot")
 class Entrepot:
     """An Entrepot registry on a folder."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str], port: int = 0) -> None:
         """Keep everything in `folder`; `settings` are ENTREPOT_… names without the prefix."""
         self._folder = folder
+        self._port = port
         self._settings = settings
 
     @contextmanager
     def running(self) -> Iterator[Server]:
         """Run the server until the block ends."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        port = free_port()
+        port = self._port or free_port()
         data = self._folder / "data"
         command = [str(PROGRAM), "serve", "--host", "127.0.0.1"]
         command += ["--port", str(port), "--data", str(data)]
