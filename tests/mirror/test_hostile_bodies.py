@@ -2,20 +2,12 @@
 
 import pytest
 
-from tests.mirror.stand import stood
 from tests.support.eventually import eventually
 from tests.support.server import digest_of
 from tests.support.upstreams import Gate, faults
 
 SIZE = 300_000
 PATH = "library/app"
-
-
-@pytest.fixture(scope="module")
-def stand(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stand")
-    with stood(folder, ENTREPOT_FETCH__SPOOL_BYTES=str(32 << 20)) as running:
-        yield running
 
 
 @pytest.fixture

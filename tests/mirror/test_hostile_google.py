@@ -4,18 +4,11 @@ import json
 
 import pytest
 
-from tests.mirror.stand import stood
 from tests.support.eventually import eventually
 from tests.support.server import digest_of
 from tests.support.upstreams.google import ArtifactRegistry
 
 NAME = "project/images/app"
-
-
-@pytest.fixture(scope="module")
-def stand(tmp_path_factory):
-    with stood(tmp_path_factory.mktemp("stand")) as running:
-        yield running
 
 
 @pytest.fixture

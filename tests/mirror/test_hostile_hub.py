@@ -4,18 +4,12 @@ import json
 
 import pytest
 
-from tests.mirror.stand import Cache, stood
+from tests.mirror.stand import Cache
 from tests.support.eventually import eventually
 from tests.support.server import digest_of
 from tests.support.upstreams.docker_hub import DockerHub
 
 CREDENTIAL = {"kind": "basic", "username": "jo", "password": "dckr_pat_jo"}
-
-
-@pytest.fixture(scope="module")
-def stand(tmp_path_factory):
-    with stood(tmp_path_factory.mktemp("stand")) as running:
-        yield running
 
 
 @pytest.fixture

@@ -4,17 +4,10 @@ import json
 
 import pytest
 
-from tests.mirror.stand import stood
 from tests.support.server import OCI_INDEX, digest_of
 from tests.support.upstreams import faults
 
 PATH = "library/app"
-
-
-@pytest.fixture(scope="module")
-def stand(tmp_path_factory):
-    with stood(tmp_path_factory.mktemp("stand")) as running:
-        yield running
 
 
 @pytest.fixture

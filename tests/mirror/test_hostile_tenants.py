@@ -3,17 +3,10 @@
 import pytest
 
 from tests.api.caller import People
-from tests.mirror.stand import stood
 from tests.support.server import Client, digest_of
 from tests.support.upstreams import Realm, Reply, bearer_upstream, faults
 
 PATH = "team/private"
-
-
-@pytest.fixture(scope="module")
-def stand(tmp_path_factory):
-    with stood(tmp_path_factory.mktemp("stand")) as running:
-        yield running
 
 
 @pytest.fixture

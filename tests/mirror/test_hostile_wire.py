@@ -4,19 +4,10 @@ import json
 
 import pytest
 
-from tests.mirror.stand import stood
 from tests.support.server import OCI_INDEX, OCI_MANIFEST, digest_of
 from tests.support.upstreams import faults
 
 PATH = "library/app"
-
-
-@pytest.fixture(scope="module")
-def stand(tmp_path_factory):
-    with stood(tmp_path_factory.mktemp("stand")) as running:
-        yield running
-        log = running.registry.server.log.read_text(errors="replace")
-        assert "Traceback" not in log, log[-8000:]
 
 
 @pytest.fixture

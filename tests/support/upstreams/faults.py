@@ -139,7 +139,9 @@ def until_closed(reply: Reply) -> Reply:
 
 def endless(reply: Reply) -> Reply:
     """A body in chunks that begins again whenever it ends."""
-    return replace(chunked(reply), endless=True)
+    right = _bytes(reply) or b" "
+    many = right * (1 + 65_536 // len(right))  # tiny chunks would take long to get anywhere
+    return replace(chunked(reply), endless=True, body=many, offset=0, end=None)
 
 
 def longer(by: int = 1) -> Fault:
