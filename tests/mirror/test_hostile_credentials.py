@@ -352,6 +352,20 @@ def test_a_redirect_to_no_address_is_refused(cache, upstream, far_thief, place):
     assert far_thief.was_told_nothing
 
 
+def test_a_redirect_that_comes_back_brings_no_token(cache, upstream, thief):
+    """Else whoever is asked on the way chooses what our credential is used for."""
+    layer = upstream.put_image(PATH, "2", layers=[5_000]).layers[0]
+    back = f"{upstream.origin}/v2/{PATH}/blobs/{layer}?back"
+    thief.reply = Reply(307, {"Location": back})
+    upstream.script(faults.redirect(f"{thief.origin}/x"), kind="blob", times=1)
+
+    answer = cache.blob(layer)
+
+    (returned,) = [entry for entry in upstream.log.of(kind="blob") if "back" in entry.query]
+    assert returned.authorization == ""
+    assert answer.status >= 400 or not answer.is_complete
+
+
 def test_redirects_in_a_circle_end(cache, upstream):
     layer = upstream.put_image(PATH, "2", layers=[7]).layers[0]
     upstream.script(faults.redirect(f"/v2/{PATH}/blobs/{layer}"), kind="blob")
