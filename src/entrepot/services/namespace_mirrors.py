@@ -205,7 +205,10 @@ class NamespaceMirrors:
         except NameUnknown:
             is_reached = False
         if not is_reached:
-            message = f"addresses that begin with {below.first} mean something else here"
+            message = (
+                f"addresses that begin with {below.first} lead to an organisation or project of that "
+                "name; choose another prefix"
+            )
             raise Taken(message, field="prefix")
 
     async def _record(
