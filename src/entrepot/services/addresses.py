@@ -89,10 +89,11 @@ class Addresses:
     async def find(self, tx: Transaction, address: Address) -> Repository | Place:
         """The repository there, or the place where one could be. Raises NameUnknown."""
         place = await self.place(tx, address)
-        where: Repository | Place | None = await repositories.find(tx, place)
-        if where is None:
-            is_own = place.project_id is not None  # a project's builds
-            where = place if is_own else await namespaces.find(tx, place)
+        repository = await repositories.find(tx, place)
+        # Asked for what is there as well: the time of a refusal must not tell that it is.
+        is_own = place.project_id is not None  # a project's builds
+        free = place if is_own else await namespaces.find(tx, place)
+        where = repository or free
         if address.ns and not await namespaces.may_answer(tx, where, address.ns):
             raise NameUnknown(NO_REPOSITORY, name=str(address.name), ns=address.ns)
         return where
