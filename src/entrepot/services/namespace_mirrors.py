@@ -206,8 +206,8 @@ class NamespaceMirrors:
             is_reached = False
         if not is_reached:
             message = (
-                f"addresses that begin with {below.first} lead to an organisation or project of that "
-                "name; choose another prefix"
+                f"addresses that begin with {below.first} lead to an organisation or project; "
+                "choose another prefix"
             )
             raise Taken(message, field="prefix")
 
