@@ -12,16 +12,6 @@ CONFIG = "application/vnd.oci.image.config.v1+json"
 
 
 @pytest.fixture
-def slug(people):
-    return people.organisation()
-
-
-@pytest.fixture
-def owner(people, slug):
-    return people.member(slug, "admin")
-
-
-@pytest.fixture
 def client(protocol, owner):
     return protocol(owner)
 
