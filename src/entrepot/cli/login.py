@@ -63,7 +63,8 @@ def login(
         user = user or ask("Name", "--user NAME")
         secret = password(from_stdin=password_stdin)
         body = {"name": user, "password": secret, "expires_in": seconds(expires or _LIFETIME)}
-        token = Client(address).act("/login", body | {"token_name": _token_name()})["token"]
+        client = Client(address, instead=(command("login", address, "--user", user),))
+        token = client.act("/login", body | {"token_name": _token_name()})["token"]
     enter(address, token or "", is_made=is_made, is_insecure=insecure)
 
 

@@ -109,11 +109,14 @@ def open_session() -> Session:
     kept = stored.load()
     server = current_server(kept)
     login = kept.logins.get(server)
-    token = os.environ.get("ENTREPOT_TOKEN") or (login.token if login else "")
+    from_environment = os.environ.get("ENTREPOT_TOKEN")
+    token = from_environment or (login.token if login else "")
     if not token:
         raise Refused(f"you are not logged in to {server}", command("login", server))
     require_safe(server, is_insecure=login is not None and login.is_insecure)
-    return Session(Client(server, token), server, token, login)
+    first = ("unset ENTREPOT_TOKEN",) if from_environment else ()
+    client = Client(server, token, instead=(*first, command("login", server)))
+    return Session(client, server, token, login)
 
 
 def current_server(kept: stored.Stored) -> str:
