@@ -1,8 +1,6 @@
 """The composition root: settings become parts, parts become an ASGI application."""
 
 import asyncio
-import contextlib
-import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ from entrepot.identity.bearer import BearerKey
 from entrepot.identity.key_file import make_key_file, refuse_if_open
 from entrepot.identity.keys import KeyRing
 from entrepot.identity.passwords import Passwords
+from entrepot.identity.private_file import write_private
 from entrepot.identity.seal import Seal
 from entrepot.identity.tokens import new_token
 from entrepot.jobs import schedule
@@ -124,7 +123,7 @@ async def _first_start(settings: Settings, tenancy: Tenancy) -> Prepared:
     if await tenancy.default_organisation() is not None:
         return Prepared()
     path, token = settings.data / "admin.token", new_token(Kind.USER)
-    _write_secret(path, token)
+    write_private(path, f"{token}\n")
     if not await tenancy.first_start(token):
         path.unlink()  # another node was first, and has the token
         return Prepared()
@@ -377,16 +376,3 @@ def _limits(settings: Settings) -> ProtocolLimits:
         header_bytes=limits.header_bytes,
         body_idle_seconds=limits.body_idle_seconds,
     )
-
-
-def _write_secret(path: Path, secret: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-    with open(path, "x", opener=_private) as file:  # Path.open has no opener
-        file.write(secret + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)
