@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 import socket
 from contextlib import closing
 
@@ -255,6 +256,15 @@ def test_the_audit_log_says_what_is_not_a_user(client_server, admin, acme):
     shown = admin.talk("audit", "--action", "project.created")
 
     assert "ci (org token)" in shown
+
+
+def test_a_narrow_terminal_shows_ids_whole(admin, acme):
+    name = "the bot that deploys what the payments team builds"
+    words = ["--name", name, "--scope", "platform/services/**:pull,push", "--expires", "90d"]
+    admin.run("token", "create", "--kind", "org", *words)
+    token = json.loads(admin.run("token", "list", "--org", acme, "--json").out)[0]["id"]
+
+    assert token in admin.talk("token", "list", "--org", acme, columns=64)
 
 
 def test_a_narrow_terminal_gets_the_columns_of_the_audit_log_that_fit(admin, acme):
