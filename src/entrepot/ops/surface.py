@@ -121,5 +121,7 @@ initial-scale=1"> <title>Join at {host}</title> {style} <h1>You are invited</h1>
 you join an organisation of the registry at <strong>{host}</strong>. Copy the whole address from
 your browser's bar, with all that follows the <code>#</code>, and run this with it in the place of
 LINK:</p> <pre>entrepot join 'LINK'</pre> <p>It asks for a name and a password, or joins the user
-that you are logged in as. The link works once; keep it to yourself until then.</p> </html>
+that you are logged in as. The link works once; keep it to yourself until then.</p> <p>If you do not
+have <code>entrepot</code>, run <code>pipx install .</code> (or <code>pip install .</code>) in a
+clone of its source, which whoever invited you can name.</p> </html>
 """
