@@ -288,6 +288,17 @@ def test_whoever_may_not_pull_sees_nothing(people, registry, slug, client, name,
             assert stranger.delete(f"{repository}{path}").status_code in {401, 404}
 
 
+def test_the_log_names_the_token_of_a_push_as_the_api_does(registry, owner, client, name):
+    token = owner.get("/whoami").json()["token"]["id"]
+
+    client.push_image(name, "v1")
+
+    lines = [
+        json.loads(line) for line in registry.server.log.read_text().splitlines() if name in line
+    ]
+    assert {line["token"] for line in lines if line["event"] == "manifest.pushed"} == {token}
+
+
 def test_a_projects_token_browses_its_own_builds(people, registry, slug, owner, protocol):
     project = owner.made(f"/organisations/{slug}/projects", {"name": "site"})["id"]
     token = registry.new_token("project", slug, project=project)
