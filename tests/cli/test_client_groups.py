@@ -67,6 +67,20 @@ def test_members_and_invitations(admin, acme, member, data):
     assert member.name not in admin.run("member", "list").out
 
 
+@pytest.mark.parametrize("words", [["remove"], ["remove", "--yes"], ["set", "--role", "reader"]])
+def test_who_is_no_member_is_told_before_anything_is_asked(admin, acme, words):
+    said = admin.run("member", words[0], "nobody", *words[1:], "--org", acme, code=1)
+
+    assert f"{acme} has no member nobody" in said.err
+    assert said.next == [f"entrepot member list --org {acme}"]
+
+
+def test_an_organisation_that_is_not_there_is_what_member_remove_tells(admin):
+    assert admin.run("member", "remove", "nobody", "--org", "nosuch", code=1).next == [
+        "entrepot org list"
+    ]
+
+
 def test_who_is_logged_in_joins_as_who_they_are(admin, acme, member, data):
     admin.run("org", "create", f"{acme}-2")
     link = admin.run("member", "invite", "--org", f"{acme}-2", "--role", "reader").out.strip()
