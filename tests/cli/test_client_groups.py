@@ -81,6 +81,17 @@ def test_an_organisation_that_is_not_there_is_what_member_remove_tells(admin):
     ]
 
 
+def test_who_joins_as_a_new_user_gets_one_list_of_what_comes_next(admin, acme, stranger):
+    link = admin.run("member", "invite").out.strip()
+    words = ["--user", f"eve-{acme}", "--password-stdin"]
+
+    said = stranger.run("join", link, *words, stdin="correct horse battery\n")
+
+    assert f"you are member of {acme} now" in said.err
+    assert said.err.count("next: ") == 1
+    assert len(said.next) == len(set(said.next))
+
+
 def test_who_is_logged_in_joins_as_who_they_are(admin, acme, member, data):
     admin.run("org", "create", f"{acme}-2")
     link = admin.run("member", "invite", "--org", f"{acme}-2", "--role", "reader").out.strip()
