@@ -41,13 +41,15 @@ def test_the_organisation_that_is_meant(admin, acme, member, stranger):
 
     only = member.person.run("project", "list")
     several = admin.run("project", "list", code=2)
-    admin.run("org", "use", acme)
+    used = admin.run("org", "use", acme)
     chosen = admin.run("project", "list")
 
     assert f"{acme} has no projects" in only.err
     assert acme in several.err
     assert "main" in several.err
     assert f"{acme} has no projects" in chosen.err
+    assert f"without --org, commands now mean {acme}" in used.err
+    assert f"{acme}/REPO" in used.err
 
 
 def test_members_and_invitations(admin, acme, member, data):
