@@ -247,6 +247,24 @@ def test_what_cannot_be_a_token_is_a_wrong_command_line(stranger, words):
     assert stranger.run("token", "create", *words, code=2).out == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "least", "most"),
+    [
+        (("token", "create", "--kind", "user"), "1m", "3660d"),
+        (("pull-token",), "1m", "3660d"),
+        (("kubernetes-secret", "pull"), "1m", "3660d"),
+        (("member", "invite"), "1h", "30d"),
+        (("login", "--user", "ann"), "1m", "366d"),
+    ],
+)
+@pytest.mark.parametrize("length", ["2s", "9999d"])
+def test_a_life_too_short_or_too_long_is_told_in_our_words(stranger, words, least, most, length):
+    said = stranger.run(*words, "--expires", length, code=2)
+
+    assert f"from {least} to {most}" in " ".join(said.err.split())
+    assert "expires_in" not in said.err
+
+
 def test_a_pull_token_lives_an_hour_and_does_not_push(client_server, admin, acme):
     said = admin.run("pull-token", "--repository", "team/*")
 

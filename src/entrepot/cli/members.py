@@ -4,12 +4,13 @@ import click
 
 from entrepot.cli.asking import confirm
 from entrepot.cli.client import Json, Missing, at
-from entrepot.cli.durations import duration, seconds
+from entrepot.cli.durations import lifetime, seconds
 from entrepot.cli.messages import command, say
 from entrepot.cli.options import organisation_option, yes_option
 from entrepot.cli.output import as_json, at_most, made, relative, show_json, show_list, when
 from entrepot.cli.session import Session, open_session
 from entrepot.model.access import Role
+from entrepot.model.clock import DAY, HOUR
 
 _MEMBERS = {
     "NAME": "user.name",
@@ -50,7 +51,9 @@ def list_members(organisation: str | None, limit: int | None, *, as_json: bool) 
 @organisation_option
 @click.option("--role", type=_ROLES, default="member", show_default=True)
 @click.option("--note", default="", help="Whom it is for; only your organisation sees it.")
-@click.option("--expires", type=duration, help="How long the link is good for [7d].")
+@click.option(
+    "--expires", type=lifetime(HOUR, 30 * DAY), help="How long the link is good for [7d]."
+)
 @as_json
 def invite(
     organisation: str | None, role: str, note: str, expires: int | None, *, as_json: bool
