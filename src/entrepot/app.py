@@ -1,13 +1,10 @@
 """The composition root: settings become parts, parts become an ASGI application."""
 
 import asyncio
-import contextlib
-import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entrepot.api.entrance import ApiEntrance
@@ -20,6 +17,7 @@ from entrepot.db.migrate import migrate
 from entrepot.identity.bearer import BearerKey
 from entrepot.identity.key_file import make_key_file, refuse_if_open
 from entrepot.identity.passwords import Passwords
+from entrepot.identity.private_file import write_private
 from entrepot.identity.seal import Seal
 from entrepot.identity.tokens import new_token
 from entrepot.jobs import schedule
@@ -131,7 +129,7 @@ async def _first_start(settings: Settings, tenancy: Tenancy) -> Prepared:
     if await tenancy.default_organisation() is not None:
         return Prepared()
     path, token = settings.data / "admin.token", new_token(Kind.USER)
-    _write_secret(path, token)
+    write_private(path, f"{token}\n")
     if not await tenancy.first_start(token):
         path.unlink()  # another node was first, and has the token
         return Prepared()
@@ -349,16 +347,3 @@ class Application:
 def serve_worker() -> Application:
     """The application of a worker process; settings come from the environment."""
     return Application(load(), SystemClock())
-
-
-def _write_secret(path: Path, secret: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-    with open(path, "x", opener=_private) as file:  # Path.open has no opener
-        file.write(secret + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)

@@ -102,3 +102,12 @@ class People:
         answer = self.admin.get(path, params=filters)
         assert answer.status_code == 200, answer.text
         return answer.json()["items"]
+
+    def actions(self, organisation: str) -> list[str]:
+        """What was done to an organisation, by name; newest first."""
+        return [event["action"] for event in self.audit(organisation)]
+
+
+def pull(client, name, tag="v1", **options):
+    """The status of what a client of the protocol gets for a tag."""
+    return client.request("GET", f"/v2/{name}/manifests/{tag}", **options).status_code

@@ -56,6 +56,24 @@ def people(registry):
 
 
 @pytest.fixture
+def slug(people):
+    """An organisation of the test's own."""
+    return people.organisation()
+
+
+@pytest.fixture
+def owner(people, slug):
+    """Its administrator."""
+    return people.member(slug, "admin")
+
+
+@pytest.fixture
+def project(owner, slug):
+    """A project of it."""
+    return owner.made(f"/organisations/{slug}/projects", {"name": "site"})
+
+
+@pytest.fixture
 def protocol(registry):
     """Makes clients that speak /v2/ with a caller's token, or any other."""
     with ExitStack() as stack:

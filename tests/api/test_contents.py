@@ -12,16 +12,6 @@ CONFIG = "application/vnd.oci.image.config.v1+json"
 
 
 @pytest.fixture
-def slug(people):
-    return people.organisation()
-
-
-@pytest.fixture
-def owner(people, slug):
-    return people.member(slug, "admin")
-
-
-@pytest.fixture
 def client(protocol, owner):
     return protocol(owner)
 
@@ -296,6 +286,17 @@ def test_whoever_may_not_pull_sees_nothing(people, registry, slug, client, name,
             assert there.json()["detail"] == not_there.json()["detail"]
         for path in ("/tags/v1", f"/manifests/{digest}"):
             assert stranger.delete(f"{repository}{path}").status_code in {401, 404}
+
+
+def test_the_log_names_the_token_of_a_push_as_the_api_does(registry, owner, client, name):
+    token = owner.get("/whoami").json()["token"]["id"]
+
+    client.push_image(name, "v1")
+
+    lines = [
+        json.loads(line) for line in registry.server.log.read_text().splitlines() if name in line
+    ]
+    assert {line["token"] for line in lines if line["event"] == "manifest.pushed"} == {token}
 
 
 def test_a_projects_token_browses_its_own_builds(people, registry, slug, owner, protocol):

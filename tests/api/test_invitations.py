@@ -54,6 +54,7 @@ def test_the_link_leads_to_a_page_that_says_what_to_run(people, invite):
 
     assert answer.status_code == 200
     assert "entrepot join" in answer.text
+    assert "pipx install ." in answer.text
     assert "<script" not in answer.text
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
     assert answer.headers["referrer-policy"] == "no-referrer"

@@ -4,36 +4,14 @@ import secrets
 
 import pytest
 
+from tests.api.caller import pull
 from tests.support.eventually import REVOKED_WITHIN, eventually
 
 ALPHABET = "0123456789bcdfghjklmnpqrstvwxz"
 
 
-@pytest.fixture
-def slug(people):
-    return people.organisation()
-
-
-@pytest.fixture
-def owner(people, slug):
-    return people.member(slug, "admin")
-
-
-@pytest.fixture
-def project(owner, slug):
-    return owner.made(f"/organisations/{slug}/projects", {"name": "site"})
-
-
 def new_public_id():
     return "".join(secrets.choice(ALPHABET) for _ in range(10))
-
-
-def pull(client, name, tag="v1", **options):
-    return client.request("GET", f"/v2/{name}/manifests/{tag}", **options).status_code
-
-
-def actions(people, slug):
-    return [event["action"] for event in people.audit(slug)]
 
 
 def test_a_project_is_made_listed_shown_and_renamed(people, slug, owner):
@@ -46,7 +24,7 @@ def test_a_project_is_made_listed_shown_and_renamed(people, slug, owner):
     assert owner.items(f"/organisations/{slug}/projects") == [made]
     assert owner.patch(f"/projects/{ours}", {"name": "shop"}).json()["name"] == "shop"
     assert owner.get(f"/projects/{ours}").json() == {**made, "name": "shop"}
-    assert actions(people, slug)[:2] == ["project.renamed", "project.created"]
+    assert people.actions(slug)[:2] == ["project.renamed", "project.created"]
 
 
 def test_projects_are_listed_in_parts(slug, owner):
@@ -165,7 +143,7 @@ def test_a_linked_repository_is_open_to_the_projects_tokens(
     assert owner.items(f"/projects/{project['id']}/repositories") == []
     assert builder.request("POST", f"/v2/{name}/blobs/uploads/").status_code == 403
     eventually(lambda: pull(builder, name) == 404, within=REVOKED_WITHIN)
-    done = [action for action in actions(people, slug) if "linked" in action]
+    done = [action for action in people.actions(slug) if "linked" in action]
     assert done == ["project.unlinked", "project.linked"]
 
 
@@ -211,7 +189,7 @@ def test_a_deleted_project_leaves_nothing_that_works(
     eventually(lambda: pull(protocol(owner), f"{slug}/{ours}") == 404, within=REVOKED_WITHIN)
     assert registry.rows("SELECT 1 FROM project_links WHERE repository_id IN "
                          "(SELECT id FROM repositories WHERE path = :path)", path=ours) == []  # fmt: skip
-    done = actions(people, slug)
+    done = people.actions(slug)
     assert done[:2] == ["project.deleted", "repository.deleted"]
 
 

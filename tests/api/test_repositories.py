@@ -7,16 +7,6 @@ from tests.support.server import digest_of
 
 
 @pytest.fixture
-def slug(people):
-    return people.organisation()
-
-
-@pytest.fixture
-def owner(people, slug):
-    return people.member(slug, "admin")
-
-
-@pytest.fixture
 def base(slug):
     return f"/organisations/{slug}/repositories"
 

@@ -2,31 +2,9 @@
 
 import pytest
 
+from tests.api.caller import pull
 from tests.support.eventually import REVOKED_WITHIN, eventually
 from tests.support.server import OCI_MANIFEST
-
-
-@pytest.fixture
-def slug(people):
-    return people.organisation()
-
-
-@pytest.fixture
-def owner(people, slug):
-    return people.member(slug, "admin")
-
-
-@pytest.fixture
-def project(owner, slug):
-    return owner.made(f"/organisations/{slug}/projects", {"name": "site"})
-
-
-def pull(client, name, tag="v1", **options):
-    return client.request("GET", f"/v2/{name}/manifests/{tag}", **options).status_code
-
-
-def actions(people, slug):
-    return [event["action"] for event in people.audit(slug)]
 
 
 class Moved:
@@ -144,7 +122,7 @@ def test_a_transfer_moves_what_is_paid_for(moved, registry, people):
                          "(SELECT id FROM repositories WHERE path = :path)",
                          path=moved.project) == []  # fmt: skip
     for slug in (moved.slug, moved.target):
-        assert "project.transferred" in actions(people, slug)
+        assert "project.transferred" in people.actions(slug)
 
 
 def test_a_transfer_needs_a_right_in_both_organisations(people, slug, owner, project):

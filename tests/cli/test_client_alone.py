@@ -33,7 +33,7 @@ def test_every_command_of_a_client_is_there(alone):
 
 @pytest.mark.parametrize("name", sorted(SERVERS))
 def test_a_command_of_the_server_says_what_to_install(alone, name):
-    assert "pip install 'entrepot[server]'" in alone.run(name, code=1).err
+    assert "pip install '.[server]'" in alone.run(name, code=1).err
 
 
 def test_it_works_against_a_server(alone, client_server, address):

@@ -127,6 +127,13 @@ def test_docker_login_writes_podman_s_file(client_server, host, admin, named):
     assert "--tls-verify=false" in said.next[0]
 
 
+@pytest.mark.parametrize("words", [[], ["--podman"]])
+def test_who_is_only_in_another_organisation_is_told_to_push_there(address, acme, member, words):
+    said = member.person.run("docker-login", *words)
+
+    assert f" {address.removeprefix('http://')}/{acme}/alpine:v1" in said.next[0]
+
+
 def test_a_credential_that_does_not_work_is_not_passed_on(admin):
     admin.variables["ENTREPOT_TOKEN"] = "entrepot_user_nonsense"
 

@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 import socket
 from contextlib import closing
 
@@ -40,13 +41,15 @@ def test_the_organisation_that_is_meant(admin, acme, member, stranger):
 
     only = member.person.run("project", "list")
     several = admin.run("project", "list", code=2)
-    admin.run("org", "use", acme)
+    used = admin.run("org", "use", acme)
     chosen = admin.run("project", "list")
 
     assert f"{acme} has no projects" in only.err
     assert acme in several.err
     assert "main" in several.err
     assert f"{acme} has no projects" in chosen.err
+    assert f"without --org, commands now mean {acme}" in used.err
+    assert f"{acme}/REPO" in used.err
 
 
 def test_members_and_invitations(admin, acme, member, data):
@@ -64,6 +67,31 @@ def test_members_and_invitations(admin, acme, member, data):
     assert (open_one["role"], open_one["note"]) == ("admin", "for ann")
     assert data(admin.run("invitation", "list", "--json")) == []
     assert member.name not in admin.run("member", "list").out
+
+
+@pytest.mark.parametrize("words", [["remove"], ["remove", "--yes"], ["set", "--role", "reader"]])
+def test_who_is_no_member_is_told_before_anything_is_asked(admin, acme, words):
+    said = admin.run("member", words[0], "nobody", *words[1:], "--org", acme, code=1)
+
+    assert f"{acme} has no member nobody" in said.err
+    assert said.next == [f"entrepot member list --org {acme}"]
+
+
+def test_an_organisation_that_is_not_there_is_what_member_remove_tells(admin):
+    assert admin.run("member", "remove", "nobody", "--org", "nosuch", code=1).next == [
+        "entrepot org list"
+    ]
+
+
+def test_who_joins_as_a_new_user_gets_one_list_of_what_comes_next(admin, acme, stranger):
+    link = admin.run("member", "invite").out.strip()
+    words = ["--user", f"eve-{acme}", "--password-stdin"]
+
+    said = stranger.run("join", link, *words, stdin="correct horse battery\n")
+
+    assert f"you are member of {acme} now" in said.err
+    assert said.err.count("next: ") == 1
+    assert len(said.next) == len(set(said.next))
 
 
 def test_who_is_logged_in_joins_as_who_they_are(admin, acme, member, data):
@@ -219,6 +247,24 @@ def test_what_cannot_be_a_token_is_a_wrong_command_line(stranger, words):
     assert stranger.run("token", "create", *words, code=2).out == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "least", "most"),
+    [
+        (("token", "create", "--kind", "user"), "1m", "3660d"),
+        (("pull-token",), "1m", "3660d"),
+        (("kubernetes-secret", "pull"), "1m", "3660d"),
+        (("member", "invite"), "1h", "30d"),
+        (("login", "--user", "ann"), "1m", "366d"),
+    ],
+)
+@pytest.mark.parametrize("length", ["2s", "9999d"])
+def test_a_life_too_short_or_too_long_is_told_in_our_words(stranger, words, least, most, length):
+    said = stranger.run(*words, "--expires", length, code=2)
+
+    assert f"from {least} to {most}" in " ".join(said.err.split())
+    assert "expires_in" not in said.err
+
+
 def test_a_pull_token_lives_an_hour_and_does_not_push(client_server, admin, acme):
     said = admin.run("pull-token", "--repository", "team/*")
 
@@ -255,6 +301,15 @@ def test_the_audit_log_says_what_is_not_a_user(client_server, admin, acme):
     shown = admin.talk("audit", "--action", "project.created")
 
     assert "ci (org token)" in shown
+
+
+def test_a_narrow_terminal_shows_ids_whole(admin, acme):
+    name = "the bot that deploys what the payments team builds"
+    words = ["--name", name, "--scope", "platform/services/**:pull,push", "--expires", "90d"]
+    admin.run("token", "create", "--kind", "org", *words)
+    token = json.loads(admin.run("token", "list", "--org", acme, "--json").out)[0]["id"]
+
+    assert token in admin.talk("token", "list", "--org", acme, columns=64)
 
 
 def test_a_narrow_terminal_gets_the_columns_of_the_audit_log_that_fit(admin, acme):

@@ -112,6 +112,14 @@ def test_the_environment_goes_before_what_is_stored(client_server, address, memb
     assert (first["user"]["name"], second["user"]["name"]) == ("admin", "admin")
 
 
+def test_a_token_in_the_environment_that_does_not_work_is_named(address, admin):
+    admin.variables = {"ENTREPOT_TOKEN": "entrepot_user_nonsense"}
+
+    said = admin.run("org", "list", code=1)
+
+    assert said.next == ["unset ENTREPOT_TOKEN", f"entrepot login {address}"]
+
+
 def test_a_password_can_be_changed_by_whoever_knows_it(address, member, stranger):
     member.person.run("password", "--stdin", stdin=f"{PASSWORD}\nanother long enough\n")
 
@@ -122,6 +130,7 @@ def test_a_password_can_be_changed_by_whoever_knows_it(address, member, stranger
         "login", address, "--user", member.name, "--password-stdin", stdin=PASSWORD, code=1
     )
     assert "name or the password is not right" in said.err
+    assert said.next == [f"entrepot login {address} --user {member.name}"]
 
 
 def test_a_broken_file_is_named(stranger):

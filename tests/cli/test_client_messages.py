@@ -125,6 +125,13 @@ def test_who_is_not_logged_in_is_told_how(address, stranger):
     assert stranger.run("org", "list", code=1).next == [f"entrepot login {address}"]
 
 
+@pytest.mark.parametrize("words", [["show"], ["rm", "--yes"]])
+def test_who_names_no_tag_is_told_where_it_goes(admin, words):
+    said = admin.run("tag", *words[:1], "acme/app", *words[1:], code=2)
+
+    assert said.next == [f"entrepot tag {words[0]} acme/app:TAG", "entrepot tag list acme/app"]
+
+
 def test_the_fields_at_fault_are_named(admin, acme):
     said = admin.run("org", "set", acme, "--price", "a lot", code=1)
 

@@ -72,4 +72,4 @@ def test_a_missing_package_of_the_server_is_named_with_the_way_to_get_it(monkeyp
     result = CliRunner().invoke(main, ["serve"])
 
     assert result.exit_code == 1
-    assert "pip install 'entrepot[server]'" in result.output
+    assert "pip install '.[server]'" in result.output

@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.debian_suite import Unobtainable, unpack
 from tests.support.docker_engine import running_engine
-from tests.support.images import Image, Layout, blobs_of
+from tests.support.images import Image, Layout
 from tests.support.programs import Program, find, need, need_mounts
 from tests.support.server import Client, Server, running_server
 
@@ -328,12 +328,6 @@ def go_tool(client_home):
         return Program((str(found),), client_home)
 
     return get
-
-
-@pytest.fixture(scope="session")
-def layout_blobs(images):
-    """Digest and size of all that was generated."""
-    return blobs_of(images["big"].layout)
 
 
 @pytest.fixture(scope="session")

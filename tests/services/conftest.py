@@ -12,7 +12,7 @@ from entrepot.db.migrate import migrate
 from entrepot.identity.bearer import BearerKey
 from entrepot.identity.keys import KeyRing, SecretKey
 from entrepot.identity.tokens import new_token
-from entrepot.model.access import Actor, Credential, Kind
+from entrepot.model.access import Kind
 from entrepot.model.clock import DAY
 from entrepot.model.digests import Digest
 from entrepot.model.names import RepositoryName
@@ -138,11 +138,3 @@ async def world(database_url, tmp_path):
     )
     await real.close()
     store.close()
-
-
-@pytest.fixture
-def actor_with():
-    def make(kind, **fields):
-        return Actor(Credential(1, Kind(kind), **fields))
-
-    return make

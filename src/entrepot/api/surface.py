@@ -20,6 +20,7 @@ from entrepot.model.errors import (
     RequestTooLarge,
     Unauthenticated,
 )
+from entrepot.model.ids import to_text
 from entrepot.services.idempotency import First, Idempotency
 from entrepot.telemetry import logs
 from entrepot.telemetry.metrics import Requests
@@ -107,8 +108,8 @@ class ApiSurface:
         except Unauthenticated:
             await request.drain()  # an unread body would end the connection, and what is sent next
             raise
-        if (context := logs.context.get()) is not None:
-            context["token"] = str(actor.token_id)
+        if actor.token_id and (context := logs.context.get()) is not None:
+            context["token"] = to_text(actor.token_id)
         body = await request.body(_BODY_BYTES)
         scope = request.scope
         _require_text(scope.get("query_string", b""), body)

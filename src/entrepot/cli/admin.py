@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from entrepot.cli.data_folder import config_option, opened, settings_of_existing
-from entrepot.cli.durations import duration
+from entrepot.cli.durations import lifetime
 from entrepot.cli.rotate_key import rotate_key
 from entrepot.cli.scopes import read_scopes
 from entrepot.model.access import Kind
@@ -38,7 +38,7 @@ def token() -> None:
 @click.option("--org", "organisation", default="main", show_default=True, help="Slug or id.")
 @click.option("--user", default="admin", show_default=True, help="Whose, for --kind user.")
 @click.option("--project", help="Project id, for --kind project and pull.")
-@click.option("--expires", type=duration, help="Such as 1h; pull tokens live 1h by default.")
+@click.option("--expires", type=lifetime(), help="Such as 1h; pull tokens live 1h by default.")
 @click.option(
     "--scope",
     "scopes",

@@ -73,11 +73,14 @@ class Client:
     """One caller of one server.
 
     It remembers the version of what it read singly: what a command has read, it changes only if
-    nobody else changed it since.
+    nobody else changed it since. `instead` are the commands for whoever the server does not know.
     """
 
-    def __init__(self, server: str, token: str | None = None) -> None:
+    def __init__(
+        self, server: str, token: str | None = None, *, instead: tuple[str, ...] = ()
+    ) -> None:
         self.server = server
+        self._instead = instead or (command("login", server),)
         self._versions: dict[str, str] = {}
         headers = {"user-agent": f"entrepot/{version('entrepot')}"}
         if token:
@@ -210,7 +213,7 @@ class Client:
         )
         match answer.status_code:
             case httpx.codes.UNAUTHORIZED:
-                return NotKnown("\n".join(lines), command("login", self.server))
+                return NotKnown("\n".join(lines), *self._instead)
             case httpx.codes.FORBIDDEN:
                 return Refused("\n".join(lines), command("whoami"))
             case httpx.codes.NOT_FOUND:

@@ -2,9 +2,10 @@
 
 import click
 
+from entrepot.cli.client import Json
 from entrepot.cli.container_credentials import docker_file, podman_file, store
 from entrepot.cli.messages import command, say
-from entrepot.cli.session import Session, open_session
+from entrepot.cli.session import DEFAULT_ORGANISATION, Session, open_session
 
 
 @click.command("docker-login")
@@ -17,14 +18,25 @@ def docker_login(host: str | None, *, podman: bool) -> None:
     is configured there (credHelpers, credsStore). With --podman: REGISTRY_AUTH_FILE.
     """
     session = open_session()
-    session.client.get("/whoami")  # a credential that does not work is not passed on
+    who = session.client.get("/whoami")  # a credential that does not work is not passed on
     wanted = host or session.host
     where = store(podman_file() if podman else docker_file(), wanted, session.token)
-    say(f"stored the credential for {wanted} in {where}", *_next(session, wanted, podman=podman))
+    say(
+        f"stored the credential for {wanted} in {where}",
+        *_next(session, f"{wanted}/{_repository(session, who)}:v1", podman=podman),
+    )
 
 
-def _next(session: Session, host: str, *, podman: bool) -> tuple[str, ...]:
-    image = f"{host}/alpine:v1"
+def _repository(session: Session, who: Json) -> str:
+    """One that this caller may push to, as far as we know."""
+    slugs = [found["slug"] for found in who["organisations"]]
+    if not slugs or DEFAULT_ORGANISATION in slugs:
+        return "alpine"
+    chosen = session.login.organisation if session.login else ""
+    return f"{chosen or slugs[0]}/alpine"
+
+
+def _next(session: Session, image: str, *, podman: bool) -> tuple[str, ...]:
     if not podman:
         return (
             f"docker pull alpine && docker tag alpine {image} && docker push {image}",

@@ -1,6 +1,7 @@
 """Lengths of time as a person types them: 90s, 30m, 12h, 7d."""
 
 import re
+from collections.abc import Callable
 
 import click
 
@@ -17,6 +18,25 @@ def duration(text: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
+def lifetime(shortest: int = MINUTE, longest: int = 3_660 * DAY) -> Callable[[str], int]:
+    """The type of an option that says how long something lives: tokens, where it is not said."""
+
+    def checked(text: str) -> int:
+        length = duration(text)
+        if not shortest <= length <= longest:
+            raise click.BadParameter(f"a life from {_typed(shortest)} to {_typed(longest)} will do")
+        return length
+
+    checked.__name__ = duration.__name__  # which is what `--help` says it takes
+    return checked
+
+
 def seconds(length: int | None) -> int | None:
     """The same in seconds, as the management API takes it."""
     return None if length is None else length // SECOND
+
+
+def _typed(length: int) -> str:
+    return next(
+        f"{length // size}{unit}" for unit, size in reversed(_UNITS.items()) if length % size == 0
+    )

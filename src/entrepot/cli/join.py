@@ -44,13 +44,16 @@ def join(
         body["password"] = password(from_stdin=password_stdin, new=True)
     found = Client(server, token).act("/invitations/accept", body)
     slug = found["organisation"]["slug"]
+    joined = f"you are {found['role']} of {slug} now"
     if found.get("token"):
-        enter(server, found["token"], is_made=True, is_insecure=insecure)
-    say(
-        f"you are {found['role']} of {slug} now",
-        command("project", "create", "NAME", "--org", slug),
-        command("repository", "list", "--org", slug),
-    )
+        say(joined)
+        enter(server, found["token"], is_made=True, is_insecure=insecure)  # says what comes next
+    else:
+        say(
+            joined,
+            command("project", "create", "NAME", "--org", slug),
+            command("repository", "list", "--org", slug),
+        )
     if as_json:
         show_json(found)
 

@@ -8,7 +8,7 @@ import click
 
 from entrepot.cli.client import Json, is_loopback
 from entrepot.cli.container_credentials import USER, auth_entry
-from entrepot.cli.durations import duration
+from entrepot.cli.durations import lifetime
 from entrepot.cli.messages import UsageError, command, repeated, say
 from entrepot.cli.options import organisation_option
 from entrepot.cli.output import as_json, relative, show_json
@@ -27,7 +27,7 @@ def _lifetime(text: str) -> int:
             "a secret in a cluster is copied into backups and nodes, and nobody sees who reads it:"
             " it has to end. Take as much as you need, such as 730d, and run this again before"
         )
-    return duration(text)
+    return lifetime()(text)
 
 
 @click.command("kubernetes-secret")

@@ -8,7 +8,7 @@ import click
 from entrepot.cli import stored
 from entrepot.cli.asking import ask, ask_secret, first_line, is_attended, password
 from entrepot.cli.client import Client, Json, NotKnown, at, read_server
-from entrepot.cli.durations import duration, seconds
+from entrepot.cli.durations import lifetime, seconds
 from entrepot.cli.messages import Refused, UsageError, command, say
 from entrepot.cli.output import as_json, relative, show_one, when, yes_no
 from entrepot.cli.session import current_server, open_session, require_safe
@@ -25,7 +25,10 @@ _LIFETIME = 90 * DAY
 @click.option("--user", help="Log in by name and password instead; makes a token.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 @click.option(
-    "--expires", type=duration, default=None, help="Life of the token made with --user [90d]."
+    "--expires",
+    type=lifetime(longest=366 * DAY),
+    default=None,
+    help="Life of the token made with --user [90d].",
 )
 @click.option("--insecure", is_flag=True, help="Send the credential without TLS, to any machine.")
 def login(
@@ -63,7 +66,8 @@ def login(
         user = user or ask("Name", "--user NAME")
         secret = password(from_stdin=password_stdin)
         body = {"name": user, "password": secret, "expires_in": seconds(expires or _LIFETIME)}
-        token = Client(address).act("/login", body | {"token_name": _token_name()})["token"]
+        client = Client(address, instead=(command("login", address, "--user", user),))
+        token = client.act("/login", body | {"token_name": _token_name()})["token"]
     enter(address, token or "", is_made=is_made, is_insecure=insecure)
 
 

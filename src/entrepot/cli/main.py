@@ -70,7 +70,8 @@ class _Commands(click.Group):
             if (error.name or "").startswith("entrepot"):
                 raise
             raise click.ClickException(
-                f"`entrepot {cmd_name}` needs {error.name}: pip install 'entrepot[server]'"
+                f"`entrepot {cmd_name}` needs {error.name}: in a clone of the source,"
+                " pip install '.[server]'"
             ) from error
         if not isinstance(command, click.Command):
             raise TypeError(f"{module}.{cmd_name} is not a command")

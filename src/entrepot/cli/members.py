@@ -3,13 +3,14 @@
 import click
 
 from entrepot.cli.asking import confirm
-from entrepot.cli.client import Json, at
-from entrepot.cli.durations import duration, seconds
+from entrepot.cli.client import Json, Missing, at
+from entrepot.cli.durations import lifetime, seconds
 from entrepot.cli.messages import command, say
 from entrepot.cli.options import organisation_option, yes_option
 from entrepot.cli.output import as_json, at_most, made, relative, show_json, show_list, when
-from entrepot.cli.session import open_session
+from entrepot.cli.session import Session, open_session
 from entrepot.model.access import Role
+from entrepot.model.clock import DAY, HOUR
 
 _MEMBERS = {
     "NAME": "user.name",
@@ -50,7 +51,9 @@ def list_members(organisation: str | None, limit: int | None, *, as_json: bool) 
 @organisation_option
 @click.option("--role", type=_ROLES, default="member", show_default=True)
 @click.option("--note", default="", help="Whom it is for; only your organisation sees it.")
-@click.option("--expires", type=duration, help="How long the link is good for [7d].")
+@click.option(
+    "--expires", type=lifetime(HOUR, 30 * DAY), help="How long the link is good for [7d]."
+)
 @as_json
 def invite(
     organisation: str | None, role: str, note: str, expires: int | None, *, as_json: bool
@@ -79,7 +82,7 @@ def set_member(name: str, organisation: str | None, role: str, *, as_json: bool)
     """Give a member another role."""
     session = open_session()
     slug = session.organisation(organisation)
-    found = session.client.change(at("organisations", slug, "members", name), {"role": role})
+    found = session.client.change(_find(session, slug, name), {"role": role})
     say(f"{name} is {role} of {slug} now", command("member", "list", "--org", slug))
     if as_json:
         show_json(found)
@@ -93,9 +96,19 @@ def remove_member(name: str, organisation: str | None, *, yes: bool) -> None:
     """Take a member out; their user stays, with what they are in other organisations."""
     session = open_session()
     slug = session.organisation(organisation)
+    path = _find(session, slug, name)
     confirm(f"Take {name} out of {slug}?", yes=yes)
-    session.client.delete(at("organisations", slug, "members", name))
+    session.client.delete(path)
     say(f"took {name} out of {slug}", command("member", "list", "--org", slug))
+
+
+def _find(session: Session, slug: str, name: str) -> str:
+    """The path of a member who is there. Raises Missing."""
+    path = at("organisations", slug, "members", name)
+    if session.client.find(path) is None:
+        session.client.get(at("organisations", slug))  # or this is what there is not
+        raise Missing(f"{slug} has no member {name}", command("member", "list", "--org", slug))
+    return path
 
 
 @click.group()

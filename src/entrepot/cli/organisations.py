@@ -138,7 +138,12 @@ def use_organisation(slug: str) -> None:
     if session.login is None:
         raise UsageError("nothing is stored for this server; set ENTREPOT_ORG instead")
     stored.keep(session.server, replace(session.login, organisation=found["slug"]))
-    say(f"commands now mean {found['slug']}", command("repository", "list"))
+    slug = found["slug"]
+    say(
+        f"without --org, commands now mean {slug}; the name of a repository still begins with its"
+        f" organisation, as for docker: {slug}/REPO",
+        command("repository", "list"),
+    )
 
 
 @org.command("break-glass", short_help="Become an owner for an hour; for server administrators.")

@@ -172,7 +172,7 @@ def _bytes(count: int) -> str:
 def _table(items: list[Json], columns: Columns) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for title in columns:
-        table.add_column(title, overflow="fold")
+        table.add_column(title, overflow="fold", no_wrap=title == "ID")  # ids are copied
     for item in items:
         table.add_row(*(Text(_cell(item, column)[0]) for column in columns.values()))
     return table

@@ -11,7 +11,7 @@ from entrepot.model.access import Kind
 from entrepot.model.names import is_public_id
 
 # The organisation of names that name none; the first start of every server makes it.
-_DEFAULT_ORGANISATION = "main"
+DEFAULT_ORGANISATION = "main"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,11 @@ class Session:
             project = self.client.find(at("projects", first))
             if project is not None:
                 return project["organisation"]["slug"], first
-        if self.client.find(at("organisations", _DEFAULT_ORGANISATION)) is None:
+        if self.client.find(at("organisations", DEFAULT_ORGANISATION)) is None:
             self._refuse_mere_content(self.client.get("/whoami"))
             message = f"there is no organisation {first}, or none that you may see; name ORG/REPO"
             raise Missing(message, command("org", "list"))
-        return _DEFAULT_ORGANISATION, path
+        return DEFAULT_ORGANISATION, path
 
     def _refuse_mere_content(self, who: Json) -> None:
         """Some tokens see no organisation, and so nothing that is managed. Raises Refused."""
@@ -109,11 +109,14 @@ def open_session() -> Session:
     kept = stored.load()
     server = current_server(kept)
     login = kept.logins.get(server)
-    token = os.environ.get("ENTREPOT_TOKEN") or (login.token if login else "")
+    from_environment = os.environ.get("ENTREPOT_TOKEN")
+    token = from_environment or (login.token if login else "")
     if not token:
         raise Refused(f"you are not logged in to {server}", command("login", server))
     require_safe(server, is_insecure=login is not None and login.is_insecure)
-    return Session(Client(server, token), server, token, login)
+    first = ("unset ENTREPOT_TOKEN",) if from_environment else ()
+    client = Client(server, token, instead=(*first, command("login", server)))
+    return Session(client, server, token, login)
 
 
 def current_server(kept: stored.Stored) -> str:

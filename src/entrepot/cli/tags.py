@@ -4,7 +4,7 @@ import click
 
 from entrepot.cli.asking import confirm
 from entrepot.cli.client import Json, Missing, at
-from entrepot.cli.messages import UsageError, command, repeated, say
+from entrepot.cli.messages import UsageError, command, say
 from entrepot.cli.options import yes_option
 from entrepot.cli.output import (
     Columns,
@@ -113,8 +113,11 @@ def _find(session: Session, path: str) -> tuple[Json, Json]:
     """The repository and the tag of PATH:TAG."""
     name, tag = split_tag(path)
     if tag is None:
+        verb = click.get_current_context().info_name or ""
         raise UsageError(
-            "which tag? say PATH:TAG", f"{repeated()}:TAG", command("tag", "list", path)
+            "which tag? say PATH:TAG",
+            command("tag", verb, f"{path}:TAG"),
+            command("tag", "list", path),
         )
     repository = session.repository(name)
     found = session.client.find(at("repositories", repository["id"], "tags", tag))

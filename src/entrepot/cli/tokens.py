@@ -4,7 +4,7 @@ import click
 
 from entrepot.cli.asking import confirm
 from entrepot.cli.client import Json, at
-from entrepot.cli.durations import duration, seconds
+from entrepot.cli.durations import lifetime, seconds
 from entrepot.cli.messages import UsageError, command, say
 from entrepot.cli.options import organisation_option, yes_option
 from entrepot.cli.output import (
@@ -75,7 +75,7 @@ def list_tokens(organisation: str | None, limit: int | None, *, as_json: bool) -
 )
 @organisation_option
 @click.option("--project", help="Id or name, for --kind project and pull.")
-@click.option("--expires", type=duration, help="Such as 90d; pull tokens live 1h by default.")
+@click.option("--expires", type=lifetime(), help="Such as 90d; pull tokens live 1h by default.")
 @click.option(
     "--scope",
     "scopes",
@@ -152,7 +152,7 @@ def revoke_token(token_id: str, *, yes: bool) -> None:
 @organisation_option
 @click.option("--project", help="Id or name: only its builds and what it is linked to.")
 @click.option("--repository", "patterns", multiple=True, metavar="PATTERN", help="Only these.")
-@click.option("--expires", type=duration, default="1h", show_default=True)
+@click.option("--expires", type=lifetime(), default="1h", show_default=True)
 @as_json
 def pull_token(
     organisation: str | None,

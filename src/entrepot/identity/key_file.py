@@ -1,15 +1,15 @@
-"""Changing the file of secret keys: whole or not at all, one at a time, for its owner's eyes."""
+"""Changing the file of secret keys, one at a time."""
 
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from entrepot.identity.keys import MOST_KEYS, KeyRing, SecretKey
+from entrepot.identity.private_file import write_private
 from entrepot.model.clock import Clock
-from entrepot.model.errors import StartRefused, StorageFailed
+from entrepot.model.errors import StartRefused
 
 
 def make_key_file(path: Path) -> None:
@@ -62,33 +62,5 @@ def refuse_if_open(path: Path) -> None:
 
 
 def write_keys(path: Path, keys: Sequence[SecretKey]) -> None:
-    """Put these keys in the place of the file, whole and on the disk, for its owner alone.
-
-    The owner stays: the server may run as somebody else than we do. Raises StorageFailed.
-    """
-    try:
-        _write(path.resolve(), keys)
-    except OSError as error:
-        raise StorageFailed(f"cannot write the secret key to {path}: {error.strerror}") from error
-
-
-def _write(path: Path, keys: Sequence[SecretKey]) -> None:
-    for stray in path.parent.glob(f".{path.name}.*"):  # of a run that was killed
-        stray.unlink(missing_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with open(draft, "x", opener=_private) as file:  # Path.open has no opener
-        file.writelines(f"{key.text}\n" for key in keys)
-        file.flush()
-        if path.exists() and (owner := path.stat()).st_uid != os.geteuid():
-            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-        os.fsync(file.fileno())
-    draft.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)
+    """Put these keys in the place of the file. Raises StorageFailed."""
+    write_private(path, "".join(f"{key.text}\n" for key in keys))

@@ -19,6 +19,7 @@ from entrepot.model.errors import (
     Unauthenticated,
     Unsupported,
 )
+from entrepot.model.ids import to_text
 from entrepot.model.names import RepositoryName
 from entrepot.oci.call import Call, Handler, Registry, namespace_of
 from entrepot.oci.content import API_VERSION
@@ -50,11 +51,15 @@ _FAILED = "something went wrong here; the registry's log tells its operator"
 
 @dataclass(frozen=True, slots=True)
 class _Admission:
-    """An actor who may do what the request asks, and on what."""
+    """An actor who may do what the request asks, and on what.
+
+    `token` is the actor's id as logs have it, empty for nobody: written once for many pulls.
+    """
 
     actor: Actor
     address: Address | None
     where: Repository | Place | None
+    token: str
 
 
 class Surface:
@@ -142,7 +147,8 @@ class Surface:
                 self._admitted.put(key, admission)
         actor = admission.actor
         context = logs.context.get() or {}
-        context["token"] = str(actor.token_id)
+        if admission.token:
+            context["token"] = admission.token
         if request.method not in _READING or isinstance(admission.where, Place):
             origin = Origin(registry.hosts.client_address(request), context["request"])
             actor = replace(actor, origin=origin)
@@ -174,18 +180,19 @@ class Surface:
         """
         registry, action = self._registry, endpoint.action
         actor = await self._authenticator.actor(request)
+        token = to_text(actor.token_id) if actor.token_id else ""
         # First of all: a right that has ended tells nothing of what is there any more.
         registry.access.opened_before(actor, is_finishing=endpoint.is_finishing)
         if name is None:
             registry.access.require_login(actor)
-            return _Admission(actor, None, None)
+            return _Admission(actor, None, None, token)
         address = Address(label, RepositoryName.parse(name), ns)
         where = await registry.addresses.where(address)
         if where is None:
             registry.access.refuse(actor, action, address)
             raise NameUnknown(NO_REPOSITORY, name=name)
         registry.access.require(actor, action, where, address)
-        return _Admission(actor, address, where)
+        return _Admission(actor, address, where, token)
 
     async def _refuse(
         self,

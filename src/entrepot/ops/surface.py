@@ -101,14 +101,17 @@ class OpsSurface:
 
 
 _STYLE = """<style> body { font: 1rem/1.5 system-ui, sans-serif; max-width: 44rem;
-margin: 3rem auto; padding: 0 1rem } pre { background: #8881; padding: 1rem; overflow-x: auto;
-border-radius: .4rem } :root { color-scheme: light dark } </style>"""
+margin: 3rem auto; padding: 0 1rem } pre { background: #8881; padding: 1rem; font-size: .875rem;
+white-space: pre-wrap; overflow-wrap: anywhere; border-radius: .4rem }
+:root { color-scheme: light dark } </style>"""
 
 _PAGE = """<!doctype html>
 <html lang="en"> <meta charset="utf-8"> <meta name="viewport" content="width=device-width,
 initial-scale=1"> <title>Entrepot at {host}</title> {style} <h1>Entrepot</h1> <p>This is the
-registry at <strong>{host}</strong>. To push a first image:</p> <pre>{lines}</pre> <p>Version
-{version}. Any OCI client works; the user name is <code>x-token</code>.</p> </html>
+registry at <strong>{host}</strong>. To push a first image, in the folder where it was
+started:</p> <pre>{lines}</pre> <p>Any OCI client works; the user name is <code>x-token</code>, the
+password a token.</p> <p>Version {version}. Programs manage it through
+<a href="/api/docs">its API</a>.</p> </html>
 """
 
 # The secret is behind the `#`, which browsers keep to themselves: this page cannot show it.
@@ -118,5 +121,7 @@ initial-scale=1"> <title>Join at {host}</title> {style} <h1>You are invited</h1>
 you join an organisation of the registry at <strong>{host}</strong>. Copy the whole address from
 your browser's bar, with all that follows the <code>#</code>, and run this with it in the place of
 LINK:</p> <pre>entrepot join 'LINK'</pre> <p>It asks for a name and a password, or joins the user
-that you are logged in as. The link works once; keep it to yourself until then.</p> </html>
+that you are logged in as. The link works once; keep it to yourself until then.</p> <p>If you do not
+have <code>entrepot</code>, run <code>pipx install .</code> (or <code>pip install .</code>) in a
+clone of its source, which whoever invited you can name.</p> </html>
 """

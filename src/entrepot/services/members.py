@@ -4,7 +4,7 @@ from entrepot.db import members
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Action, Actor, Role
 from entrepot.model.clock import Clock
-from entrepot.model.errors import Denied, NotFound, Stale
+from entrepot.model.errors import Denied, NotFound, Stale, Unsupported
 from entrepot.model.ids import to_text
 from entrepot.model.tenancy import Change, Member, Organisation
 from entrepot.services.access import Access
@@ -47,7 +47,7 @@ class Members:
         """Give a member another role, for good. Owners are made and unmade by owners.
 
         `version` is the one that the caller read; None changes whatever there is.
-        Raises Unauthenticated, NotFound, Denied (also for the last owner), Stale.
+        Raises Unauthenticated, NotFound, Denied, Unsupported (for the last owner), Stale.
         """
 
         async def work(tx: Transaction) -> Member:
@@ -77,7 +77,7 @@ class Members:
     ) -> None:
         """Take a member out of an organisation; members may take out themselves.
 
-        Raises Unauthenticated, NotFound, Denied (also for the last owner), Stale.
+        Raises Unauthenticated, NotFound, Denied, Unsupported (for the last owner), Stale.
         """
 
         async def work(tx: Transaction) -> None:
@@ -134,7 +134,9 @@ def _needed(*roles: Role) -> Action:
 
 
 def _require_another(owners: frozenset[int], member: Member) -> None:
-    """Raises Denied when nobody else owns the organisation for good."""
+    """Raises Unsupported when nobody else owns the organisation for good."""
     if owners == {member.user_id}:
-        message = f"{member.user} is the last owner; make another member an owner first"
-        raise Denied(message)
+        raise Unsupported(
+            f"{member.user} is the last owner; make somebody else an owner first:"
+            " entrepot member set NAME --role owner"
+        )
