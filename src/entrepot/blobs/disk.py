@@ -1,11 +1,10 @@
 """Objects in a local folder: `blobs/ab/<key>`, and uploads in a folder beside it.
 
-Keys are opaque and write-once; what a digest is stored under, only its row knows. Uploads and
-objects lie on one file system, so that finishing an upload is a rename.
+Keys are opaque and write-once; what a digest is stored under, only its row knows. Where
+uploads and objects lie on one file system finishing an upload is a rename, else a copy.
 """
 
 import asyncio
-import errno
 import os
 import re
 import secrets
@@ -15,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from entrepot.blobs.answers import File
-from entrepot.blobs.faults import storage_faults, sync_faults
+from entrepot.blobs.faults import storage_faults
+from entrepot.blobs.moving import move_durably, sync_folder
 from entrepot.blobs.spool import Spool
 from entrepot.blobs.upload import UploadFile
 from entrepot.model.errors import ObjectMissing, StorageFull
@@ -23,7 +23,6 @@ from entrepot.telemetry.observe import Observe, ignore
 
 _KEY = re.compile(r"[0-9a-f]{32}")
 _THREADS = 32
-_COPY_BYTES = 1024 * 1024
 
 
 class DiskStore:
@@ -45,7 +44,7 @@ class DiskStore:
             for number in range(256):
                 (self._objects / f"{number:02x}").mkdir(parents=True, exist_ok=True)
             for folder in (self._objects, self._objects.parent, self._uploads.parent):
-                _sync_folder(folder)
+                sync_folder(folder)
 
     def close(self) -> None:
         """Wait for the threads."""
@@ -86,7 +85,7 @@ class DiskStore:
         await spool.durable()
         final = self._object(key)
         await asyncio.get_running_loop().run_in_executor(
-            self._executor, _move_durably, spool.path, final
+            self._executor, move_durably, spool.path, final
         )
 
     def remove(self, key: str) -> None:
@@ -131,37 +130,3 @@ def _checked(key: str) -> str:
         message = "not a storage key"
         raise ValueError(message)
     return key
-
-
-def _move_durably(staged: Path, final: Path) -> None:
-    with sync_faults("store a fetched blob"):
-        try:
-            staged.rename(final)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            with storage_faults("copy a fetched blob"):
-                _copy_durably(staged, final)
-        _sync_folder(final.parent)
-
-
-def _copy_durably(staged: Path, final: Path) -> None:
-    """Where spools lie on another file system. The name comes last: a crash leaves no half."""
-    partial = final.with_name(f"{final.name}.part")
-    try:
-        with staged.open("rb") as source, partial.open("wb") as target:
-            shutil.copyfileobj(source, target, _COPY_BYTES)
-            target.flush()
-            os.fdatasync(target.fileno())
-        partial.rename(final)
-    finally:
-        partial.unlink(missing_ok=True)
-    staged.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

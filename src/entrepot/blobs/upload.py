@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from entrepot.blobs.faults import storage_faults, sync_faults
+from entrepot.blobs.moving import move_durably, sync_folder
 from entrepot.model.digests import new_hash
 from entrepot.model.errors import (
     Conflict,
@@ -209,13 +210,10 @@ class UploadFile:
         with sync_faults("commit an upload"):
             os.fdatasync(self._fd)
             if not self._is_renamed:
-                self._staged.rename(self._final)
+                move_durably(self._staged, self._final)
                 self._is_renamed = True
-            directory = os.open(self._final.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            else:
+                sync_folder(self._final.parent)
 
     async def discard(self) -> None:
         """Remove the file; the lock stays until `close`."""
