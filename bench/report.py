@@ -13,7 +13,7 @@ from bench.row import OURS, Bar, Result
 
 def table(results: Sequence[Result]) -> Table:
     """Return one line for each bar, and one for each row that has none."""
-    view = Table(title="Entrepot beside distribution 2.8 and nginx", title_justify="left")
+    view = Table(title="Entrepot and what it is measured against", title_justify="left")
     for name in ("Work", "Entrepot", "Against", "Ratio", "Bar", ""):
         view.add_column(name, no_wrap=name != "Work")
     for result in results:
