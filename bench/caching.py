@@ -111,6 +111,16 @@ def cache(place: Place, *, rate: int = 0, nodes: int = 1) -> Iterator[Cache]:
 
 
 @contextmanager
+def peer(place: Place, running: Cache) -> Iterator[Source]:
+    """Run distribution as a cache of the same upstream over the same link."""
+    other = Upstream(place.folder / "distribution", remote=running.link)
+    with other.running():
+        source = Source(other.port, SOURCE)
+        pull(source, _TAG)
+        yield source
+
+
+@contextmanager
 def cluster(place: Place, folder: Path, count: int) -> Iterator[list[Server]]:
     """Run one node as a person starts it, or several on one PostgreSQL and one blobs folder."""
     settings = {**place.settings, "OUTBOUND__ALLOW": "127.0.0.1/32"}

@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-from bench.caching import Cache, Source, cache, new_tag, publish, publish_blob, publish_layer, pull
+from bench.caching import (
+    Cache,
+    Source,
+    cache,
+    new_tag,
+    peer,
+    publish,
+    publish_blob,
+    publish_layer,
+    pull,
+)
 from bench.content import Material, image
 from bench.crowd import get_at_once
 from bench.row import Bar, Place, Row, Run
@@ -24,15 +34,21 @@ _FIRST_SIZE = 4 * MIB
 def _prepare(
     rate: int, time_one: Callable[[Cache, Material, Source], float], place: Place
 ) -> Iterator[Mapping[str, Run]]:
-    """Both contestants pull over the same link, each time what nobody has pulled before."""
     with ExitStack() as stack:
         material = stack.enter_context(Material(place.folder / "material", place.scale.cold))
         running = stack.enter_context(cache(place, rate=rate))
-        through = running.repository()
-        yield {
-            "entrepot": partial(time_one, running, material, through),
-            "direct": partial(time_one, running, material, running.direct),
-        }
+        yield _contestants(stack, place, running, partial(time_one, running, material))
+
+
+def _contestants(
+    stack: ExitStack, place: Place, running: Cache, time_one: Callable[[Source], float]
+) -> Mapping[str, Run]:
+    """All pull over the same link, each time what nobody has pulled before."""
+    return {
+        "entrepot": partial(time_one, running.repository()),
+        "direct": partial(time_one, running.direct),
+        "distribution": partial(time_one, stack.enter_context(peer(place, running))),
+    }
 
 
 def _seconds(running: Cache, material: Material, source: Source) -> float:
@@ -51,12 +67,9 @@ def _throughput(running: Cache, material: Material, source: Source) -> float:
 
 @contextmanager
 def _prepare_layers(place: Place) -> Iterator[Mapping[str, Run]]:
-    with cache(place, rate=_LINE) as running:
-        through = running.repository()
-        yield {
-            "entrepot": partial(_layers, running, place.scale.layer, through),
-            "direct": partial(_layers, running, place.scale.layer, running.direct),
-        }
+    with ExitStack() as stack:
+        running = stack.enter_context(cache(place, rate=_LINE))
+        yield _contestants(stack, place, running, partial(_layers, running, place.scale.layer))
 
 
 def _layers(running: Cache, size: int, source: Source) -> float:
@@ -73,11 +86,7 @@ def _prepare_first_bytes(place: Place) -> Iterator[Mapping[str, Run]]:
     with ExitStack() as stack:
         material = stack.enter_context(Material(place.folder / "material", _FIRST_SIZE))
         running = stack.enter_context(cache(place))
-        through = running.repository()
-        yield {
-            "entrepot": partial(_first_byte, running, material, through),
-            "direct": partial(_first_byte, running, material, running.direct),
-        }
+        yield _contestants(stack, place, running, partial(_first_byte, running, material))
 
 
 def _first_byte(running: Cache, material: Material, source: Source) -> float:

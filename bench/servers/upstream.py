@@ -1,6 +1,7 @@
 """What a cache pulls from: distribution 2.8 (Debian's docker-registry), open to everybody.
 
-Its access log is the witness of how often it was asked, and for how many bytes.
+Its access log is the witness of how often it was asked, and for how many bytes. The same program
+with a `remote` is a cache itself: the peer.
 """
 
 import os
@@ -46,10 +47,11 @@ class Served:
 class Upstream:
     """A registry on a folder, at the same port whenever it runs."""
 
-    def __init__(self, folder: Path) -> None:
-        """Keep everything of this server in `folder`."""
+    def __init__(self, folder: Path, remote: int = 0) -> None:
+        """Keep everything of this server in `folder`. `remote` is the port of what it caches."""
         self.folder = folder
         self.port = free_port()
+        self._remote = remote
 
     @contextmanager
     def running(self) -> Iterator[Server]:
@@ -57,7 +59,10 @@ class Upstream:
         program = find_program("docker-registry", "docker-registry")
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / "registry.yml"
-        file.write_text(_CONFIGURATION.format(folder=self.folder, port=self.port))
+        text = _CONFIGURATION.format(folder=self.folder, port=self.port)
+        if self._remote:
+            text += f"proxy:\n  remoteurl: http://127.0.0.1:{self._remote}\n"
+        file.write_text(text)
         with running(
             [program, "serve", str(file)],
             log=self.folder / "output.log",
