@@ -134,6 +134,14 @@ class Stand:
         prefix = "" if organisation == "main" else f"{organisation}/"
         return Cache(self, f"{prefix}{name}", saved, self.registry.server.token)
 
+    def delete(self, cache: Cache, organisation: str = "main") -> None:
+        """Delete a repository."""
+        found = self.admin.items(f"/organisations/{organisation}/repositories")
+        (id_,) = [each["id"] for each in found if each["path"] == cache.name]
+        version = self.admin.get(f"/repositories/{id_}").headers["etag"]
+        gone = self.admin.delete(f"/repositories/{id_}", headers={"if-match": version})
+        assert gone.status_code in {200, 202, 204}, gone.text
+
     def organisation(self) -> str:
         """The slug of a new organisation."""
         slug = f"org-{secrets.token_hex(5)}"

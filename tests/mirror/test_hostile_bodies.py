@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.support.eventually import eventually
+from tests.mirror.stand import received
+from tests.support.eventually import REVOKED_WITHIN, eventually
 from tests.support.server import digest_of
 from tests.support.upstreams import Gate, faults
 
@@ -200,6 +201,23 @@ def test_a_client_that_goes_does_not_end_the_fetch(stand, cache, upstream, layer
     assert cache.has(layer)
     assert digest_of(cache.blob(layer).body) == layer
     assert upstream.log.count(kind="blob", method="GET") == 1
+
+
+def test_a_repository_that_is_deleted_meanwhile_leaves_nothing(stand, cache, upstream, layer):
+    gate = Gate()
+    upstream.script(faults.held(gate, 100_000), kind="blob", method="GET")
+    with cache.opened(f"blobs/{layer}") as answer:
+        assert answer.read(10)
+        gate.wait_until_reached()
+
+        stand.delete(cache)
+        gate.open()
+        received(answer)  # whole or not: it was asked for when it might be
+
+    eventually(lambda: cache.blob(layer).status == 404, within=REVOKED_WITHIN)
+    stand.wait_for_no_spools()
+    assert not cache.has(layer)
+    assert stand.registry.rows("SELECT 1 FROM blobs WHERE digest = :digest", digest=layer) == []
 
 
 def test_a_range_of_a_blob_that_is_still_coming_is_served_as_its_bytes_come(cache, upstream, layer):
