@@ -38,7 +38,10 @@ class Received:
 class Cache:
     """One pull-through repository, as those who may pull see it."""
 
-    def __init__(self, stand: "Stand", name: str, upstream: dict[str, Any], token: str) -> None:
+    def __init__(
+        self, stand: "Stand", name: str, upstream: dict[str, Any], token: str, made: str = ""
+    ) -> None:
+        self.id = made  # in the API; empty where a pull makes it
         self.stand = stand
         self.name = name
         self.upstream = upstream
@@ -130,17 +133,15 @@ class Stand:
         """A pull-through repository of a saved upstream."""
         name = f"cache/{secrets.token_hex(5)}"
         body = {"path": name, "upstream": {"name": saved["name"], "path": path, **fields}}
-        self.admin.made(f"/organisations/{organisation}/repositories", body)
+        made = self.admin.made(f"/organisations/{organisation}/repositories", body)
         prefix = "" if organisation == "main" else f"{organisation}/"
-        return Cache(self, f"{prefix}{name}", saved, self.registry.server.token)
+        return Cache(self, f"{prefix}{name}", saved, self.registry.server.token, made["id"])
 
-    def delete(self, cache: Cache, organisation: str = "main") -> None:
+    def delete(self, cache: Cache) -> None:
         """Delete a repository."""
-        found = self.admin.items(f"/organisations/{organisation}/repositories")
-        (id_,) = [each["id"] for each in found if each["path"] == cache.name]
-        version = self.admin.get(f"/repositories/{id_}").headers["etag"]
-        gone = self.admin.delete(f"/repositories/{id_}", headers={"if-match": version})
-        assert gone.status_code in {200, 202, 204}, gone.text
+        version = self.admin.get(f"/repositories/{cache.id}").headers["etag"]
+        gone = self.admin.delete(f"/repositories/{cache.id}", headers={"if-match": version})
+        assert gone.status_code == 204, gone.text
 
     def organisation(self) -> str:
         """The slug of a new organisation."""

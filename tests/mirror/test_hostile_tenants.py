@@ -143,14 +143,9 @@ def test_what_was_pushed_beside_is_not_the_upstreams_to_give(stand, upstream):
 
 def accepting(stand, cache):
     """The same repository, which takes pushes from now on."""
-    (found,) = [
-        each
-        for each in stand.admin.items("/organisations/main/repositories")
-        if each["path"] == cache.name
-    ]
-    answer = stand.admin.get(f"/repositories/{found['id']}")
+    answer = stand.admin.get(f"/repositories/{cache.id}")
     changed = stand.admin.patch(
-        f"/repositories/{found['id']}",
+        f"/repositories/{cache.id}",
         {"upstream": {"accepts_push": True}},
         headers={"if-match": answer.headers["etag"]},
     )
