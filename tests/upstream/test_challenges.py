@@ -97,3 +97,10 @@ def test_a_line_of_any_length_takes_no_time():
     assert parse_challenges(["Bearer " + "a" * 100_000]) == []
     assert len(parse_challenges(["Basic, " * 2_000])) == 16
     parse_challenges(['Bearer realm="' + "\\" * 16_000])
+
+
+def test_what_follows_many_challenges_is_not_read():
+    lines = iter(["Basic, " * 2_000] * 3)
+
+    assert len(parse_challenges(lines)) == 16
+    assert next(lines)

@@ -118,6 +118,27 @@ async def test_a_token_has_lived_since_it_was_issued(remote_of, private, clock):
     assert private.log.count(kind="token") == 2
 
 
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Sat, 31 Jan 99999999999999 12:00:00 GMT",
+        "Sat, 31 Jan 2026 12:00:00 +99999999999999",
+        "Sat, 31 Jan 2026 99999999999999999999:00:00 GMT",
+        "31",
+        "",
+    ],
+)
+async def test_a_date_that_is_none_says_nothing_of_a_token(remote_of, private, date):
+    private.put_image("team/app", "v1")
+    issued = '"issued_at": "2026-01-31T12:00:00Z"'
+    body = f'{{"token": "t", "expires_in": 300, {issued}}}'.encode()
+    private.script(faults.answer(Reply(200, {"Date": date}, body)), kind="token")
+    remote = remote_of(private, AUTH, pinned(private))
+
+    with pytest.raises(UpstreamForbidden):  # that token is not one of the registry's
+        await remote.head_manifest("team/app", "v1")
+
+
 @pytest.mark.parametrize("field", ["token", "access_token"])
 async def test_a_token_under_either_name(remote_of, private, field):
     realm_of(private).field_name = field

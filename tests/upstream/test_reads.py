@@ -1,6 +1,8 @@
 """What an upstream that behaves is asked, and what comes of it."""
 
+import asyncio
 import json
+import time
 
 import pytest
 
@@ -175,6 +177,28 @@ async def test_what_is_no_tag_is_left_out(remote_of, upstream, body, tags):
     upstream.script(faults.body(body), kind="tags")
 
     assert [page async for page in remote_of(upstream).tags("team/app")] == [tags]
+
+
+@pytest.mark.parametrize(("entry", "kept"), [(b'"v1",', 100_000), (b'"-",', 0)])
+async def test_no_page_of_tags_keeps_others_waiting(remote_of, upstream, entry, kept):
+    upstream.put_image("team/app", "v1")
+    upstream.script(faults.body(b'{"tags":[' + entry * 500_000 + b'""]}'), kind="tags")
+    longest, ended = 0.0, asyncio.Event()
+
+    async def live() -> None:
+        nonlocal longest
+        while not ended.is_set():
+            before = time.perf_counter()
+            await asyncio.sleep(0.005)
+            longest = max(longest, time.perf_counter() - before)
+
+    living = asyncio.create_task(live())
+    page = await anext(remote_of(upstream).tags("team/app"))
+    ended.set()
+    await living
+
+    assert len(page) == kept
+    assert longest < 0.4  # reading them all in the event loop takes a second and more
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b'{"tags":{}}', b"\xff"])

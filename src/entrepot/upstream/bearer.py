@@ -199,7 +199,7 @@ def _claimed_life(text: str) -> int | None:
         )
     except (IndexError, ValueError):
         return None
-    return max(0, min(int(claims.exp - claims.iat), _LONGEST_LIFE)) * SECOND
+    return int(max(0, min(claims.exp - claims.iat, _LONGEST_LIFE))) * SECOND
 
 
 def _age(issued_at: str | None, date: str | None) -> float:
@@ -207,7 +207,7 @@ def _age(issued_at: str | None, date: str | None) -> float:
     try:
         issued, now = datetime.fromisoformat(issued_at or ""), parsedate_to_datetime(date or "")
         return max(0.0, (now - issued).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return 0.0
 
 

@@ -26,6 +26,8 @@ def parse_challenges(lines: Iterable[str]) -> list[AuthChallenge]:
     """Every challenge of every line; what cannot be read ends its line."""
     found: list[AuthChallenge] = []
     for line in lines:
+        if len(found) >= _MOST:
+            break  # thousands would take long to read
         if len(line) <= _LONGEST:
             found.extend(_challenges(line))
     return found[:_MOST]
@@ -34,7 +36,7 @@ def parse_challenges(lines: Iterable[str]) -> list[AuthChallenge]:
 def _challenges(line: str) -> list[AuthChallenge]:
     found: list[AuthChallenge] = []
     at = _end(_BLANK, line, 0)
-    while at < len(line):
+    while at < len(line) and len(found) <= _MOST:
         # A scheme is followed by a space, a comma or the end, never by "=".
         parameter = _PARAMETER.match(line, at)
         if parameter is not None and found:

@@ -1,5 +1,6 @@
 """Lists of an upstream, page by page: tags, and what refers to a manifest."""
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator
 
@@ -25,6 +26,7 @@ LIST_TAGS = "list"  # some registries want another right for it than for pulling
 _PAGE = 1000
 _MOST_PAGES = 1000
 _LARGEST_PAGE = 32 << 20  # one registry adds all of its manifests to the list of tags
+_MOST_ENTRIES = 100_000  # of a page; nobody keeps more names
 _LINK = re.compile(r"<([^<>]*)>([^<]*)")
 _REL = re.compile(r";\s*rel\s*=\s*\"?([^\";,]*)", re.IGNORECASE)
 # Registries without the API, and how they say so.
@@ -56,14 +58,20 @@ async def tags(calls: Calls, path: str) -> AsyncGenerator[list[str], None]:
             message = f"{calls.called} names a page of tags that it does not have"
             raise UpstreamBroken(message, reason="tags") from None
         try:
-            page = msgspec.json.decode(body, type=_Tags).tags or []
+            # Millions of names take seconds to read, and everybody else would wait for it.
+            page = await asyncio.to_thread(_read_tags, body)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             message = f"{calls.called} sent something else than a list of tags"
             raise UpstreamBroken(message, reason="tags") from None
-        yield [text for text in page if isinstance(text, str) and _is_tag(text)]
+        yield page
         if at is None or at == seen:
             return
     raise UpstreamBroken(f"{calls.called} lists tags without an end", reason="tags")
+
+
+def _read_tags(body: bytes) -> list[str]:
+    entries = (msgspec.json.decode(body, type=_Tags).tags or [])[:_MOST_ENTRIES]
+    return [text for text in entries if isinstance(text, str) and _is_tag(text)]
 
 
 async def referrers(calls: Calls, path: str, digest: Digest, *, limit: int) -> bytes | None:
