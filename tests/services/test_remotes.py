@@ -250,6 +250,26 @@ async def test_calls_queue_for_the_budget_and_transfers_leave_room_for_manifests
     assert max(most) == 3
 
 
+async def test_a_queue_that_is_very_long_takes_nobody_more(place):
+    await place.add()
+    remotes = place.process(concurrency=1)
+    done = asyncio.Event()
+
+    async def stay():
+        async with remotes.calling(place.upstream_id, transfers=True):
+            await done.wait()
+
+    await place.head(remotes)
+    tasks = [asyncio.create_task(stay()) for _ in range(1_001)]
+    await asyncio.sleep(0)
+    error = await place.fail(remotes, UpstreamBusy)
+    done.set()
+    await asyncio.gather(*tasks)
+
+    assert error.values["retry_after"] > 0
+    assert (await place.head(remotes)).digest is not None
+
+
 async def test_a_caller_who_leaves_gives_the_budget_back(place):
     await place.add()
     remotes = place.process(concurrency=1)

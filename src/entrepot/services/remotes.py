@@ -22,6 +22,7 @@ from entrepot.upstream.remote import Remote
 
 READ_AGAIN = 5 * SECOND  # within this, processes notice what others changed
 _QUEUE_SECONDS = 60
+_MOST_WAITING = 1_000  # for one upstream: each of them holds a file, or a row that it beats
 _RETRY_SECONDS = 10
 
 
@@ -34,6 +35,7 @@ class _Line:
     gate: Gate
     slots: asyncio.Semaphore
     transfer_slots: asyncio.Semaphore
+    waiting: int = 0
     read_at: int = 0
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -181,21 +183,29 @@ class Remotes:
 
     @asynccontextmanager
     async def _turn(self, line: _Line, *, transfers: bool) -> AsyncIterator[None]:
-        """Raises UpstreamBusy for whoever waited long."""
+        """Raises UpstreamBusy for whoever waited long, or finds very many waiting."""
+        if line.waiting >= _MOST_WAITING:
+            raise self._crowded(line)
         async with AsyncExitStack() as stack:
+            line.waiting += 1
             try:
                 async with asyncio.timeout(_QUEUE_SECONDS):
                     if transfers:
                         await stack.enter_async_context(line.transfer_slots)
                     await stack.enter_async_context(line.slots)
             except TimeoutError as error:
-                message = (
-                    f"all {self._concurrency} calls that may go to the upstream"
-                    f" {line.upstream.name} at once are under way; try again later, or have the"
-                    " operator allow more: ENTREPOT_OUTBOUND__CONCURRENCY"
-                )
-                raise UpstreamBusy(message, retry_after=_RETRY_SECONDS) from error
+                raise self._crowded(line) from error
+            finally:
+                line.waiting -= 1
             yield
+
+    def _crowded(self, line: _Line) -> UpstreamBusy:
+        message = (
+            f"all {self._concurrency} calls that may go to the upstream {line.upstream.name} at"
+            " once are under way; try again later, or have the operator allow more:"
+            " ENTREPOT_OUTBOUND__CONCURRENCY"
+        )
+        return UpstreamBusy(message, retry_after=_RETRY_SECONDS)
 
 
 def _dialled(upstream: Upstream) -> tuple[object, ...]:
