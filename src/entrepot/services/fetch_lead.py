@@ -51,6 +51,9 @@ class RemoteBlob(Protocol):
 class Remote(Protocol):
     """What fetches ask of an upstream."""
 
+    @property
+    def origin(self) -> str: ...
+
     async def head_blob(self, path: str, digest: Digest) -> int | None:
         """The blob's size, if the upstream says it. Raises UpstreamError."""
 

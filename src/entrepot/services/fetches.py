@@ -6,10 +6,11 @@ readers get is always their own node's spool, so that their number and pace cost
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from entrepot.blobs.answers import Arriving, File
-from entrepot.db import blobs, fetches, repositories
+from entrepot.db import blobs, fetches, repositories, upstreams
 from entrepot.db.database import Transaction
 from entrepot.model.access import Repository
 from entrepot.model.digests import Digest
@@ -27,6 +28,14 @@ T = TypeVar("T")
 _LOOKS = 3  # at what was stored between two looks
 
 
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """That the registry at `origin` lets us have a blob, and its size, if it said that."""
+
+    origin: str
+    size: int | None
+
+
 class Fetches:
     """The fetches of this process."""
 
@@ -35,7 +44,7 @@ class Fetches:
         self._relays = relays
         self._running: dict[tuple[int, str], Fetch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._once: dict[tuple[int, str], asyncio.Task[int | None]] = {}
+        self._once: dict[tuple[int, str], asyncio.Task[_Proof]] = {}
 
     async def join(self, repository: Repository, digest: Digest) -> File | Arriving:
         """The blob from the repository's upstream: to be had, or arriving.
@@ -73,7 +82,7 @@ class Fetches:
         fetch = self._running.get((source.upstream_id, str(digest)))
         if fetch is not None and repository.id in fetch.holders and fetch.progress.size is not None:
             return fetch.progress.size
-        return await self._ask_once(repository, digest)
+        return (await self._ask_once(repository, digest)).size
 
     async def relay(self, id: str) -> Arriving:  # noqa: A002  # the row's
         """What another node of ours asks for. Raises NotFound, UpstreamError."""
@@ -142,8 +151,10 @@ class Fetches:
         if file is None or linked is not None:
             return file
         # Somebody else's: what one credential fetched is another's once that has proved access.
-        await self._ask_once(repository, digest)
-        if not await self._means.database.write(lambda tx: self._link(tx, repository, digest)):
+        proof = await self._ask_once(repository, digest)
+        if not await self._means.database.write(
+            lambda tx: self._link(tx, repository, digest, proof)
+        ):
             return None
         return file
 
@@ -155,13 +166,18 @@ class Fetches:
         except ObjectMissing:
             return None
 
-    async def _link(self, tx: Transaction, repository: Repository, digest: Digest) -> bool:
+    async def _link(
+        self, tx: Transaction, repository: Repository, digest: Digest, proof: _Proof
+    ) -> bool:
         """Make a blob that is here one of this repository's too; False when one of them went."""
-        now = self._means.clock.now()
-        blob = await blobs.find_from(tx, _source(repository).upstream_id, str(digest))
+        now, upstream_id = self._means.clock.now(), _source(repository).upstream_id
+        blob = await blobs.find_from(tx, upstream_id, str(digest))
         holder = await repositories.find_by_id(tx, repository.id)
-        if blob is None or holder is None:
+        upstream = await upstreams.get(tx, upstream_id)
+        if blob is None or holder is None or upstream is None:
             return False
+        if upstream.origin != proof.origin:
+            return False  # this process asked where the upstream was before it was led elsewhere
         await hold_blob(
             tx,
             holder,
@@ -172,17 +188,17 @@ class Fetches:
         )
         return True
 
-    async def _ask_once(self, repository: Repository, digest: Digest) -> int | None:
+    async def _ask_once(self, repository: Repository, digest: Digest) -> _Proof:
         """HEAD at the upstream with the repository's own credential and path, once for all.
 
         Raises BlobUnknown, UpstreamError.
         """
         source = _source(repository)
 
-        async def ask() -> int | None:
+        async def ask() -> _Proof:
             try:
                 async with self._means.remotes.calling(source.upstream_id) as remote:
-                    return await remote.head_blob(source.path, digest)
+                    return _Proof(remote.origin, await remote.head_blob(source.path, digest))
             except UpstreamMissing as error:
                 raise _unknown(digest) from error
 

@@ -70,6 +70,7 @@ class Remote:
         authoriser = Authoriser(outbound, name, at, handshake, auth, preset, clock, observe)
         self._calls = Calls(outbound, name, at, authoriser, clock, observe)
         self.name = name
+        self.origin = origin
 
     async def head_manifest(self, path: str, reference: str) -> RemoteHead:
         """What `reference` is now, without its content; nothing known where HEAD is not served."""
