@@ -50,6 +50,7 @@ class Nodes:
         return {
             "ENTREPOT_BLOBS__URL": f"file://{self.folder}/objects",
             "ENTREPOT_SECRET_KEY": self._key,
+            "ENTREPOT_FETCH__TAKE_OVER_SECONDS": "5",  # the least
             **LOOPBACK,
         }
 

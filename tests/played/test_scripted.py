@@ -1,5 +1,9 @@
 """The scripted registry answers as the specification says, and badly where it is told to."""
 
+import contextlib
+import gc
+import socket
+
 import httpx
 import pytest
 
@@ -122,3 +126,17 @@ async def test_a_gate_holds_a_body_in_the_loop_of_the_test():
             after = b"".join([piece async for piece in pieces])
 
     assert (len(before), len(after)) == (600, 400)
+
+
+def test_connections_of_the_last_moment_are_closed_by_a_stop():
+    """Those that were not leave warnings behind, in whichever test comes next."""
+    for _ in range(20):
+        server = ScriptedUpstream()
+        with server.running():
+            clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
+
+        for client in clients:
+            client.settimeout(5)
+            with client, contextlib.suppress(ConnectionResetError):
+                assert client.recv(1) == b""
+    gc.collect()

@@ -18,6 +18,7 @@ from tests.support.upstreams.log import AccessLog, Entry
 
 _PIECE = 1 << 18
 _CATCH_UP = 0.05  # seconds
+_TURNS_TO_ACCEPT = 3  # of the loop, from the kernel to `_accepted`; a closed server drops those
 
 Source = bytes | Path  # what a body is read from
 Phase = Literal["headers", "half the headers", "body"]
@@ -169,8 +170,12 @@ class WireServer:
         """Stop listening and break off every connection."""
         if self._server is None:
             return
-        self._server.close()
-        self._server = None
+        server, self._server = self._server, None
+        for listener in server.sockets:
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+        for _ in range(_TURNS_TO_ACCEPT):
+            await asyncio.sleep(0)
+        server.close()
         while tasks := list(self._tasks):
             for task in tasks:
                 task.cancel()
@@ -238,7 +243,11 @@ class WireServer:
             pass  # the server stops
         finally:
             with suppress(Exception):
-                writer.close()
+                if self._server is None:
+                    writer.transport.abort()
+                else:
+                    writer.close()
+                await writer.wait_closed()  # while bytes are left that nobody takes, it is open
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; whether the connection may be used again."""
