@@ -141,12 +141,22 @@ def test_what_was_pushed_beside_is_not_the_upstreams_to_give(stand, upstream):
     assert_a_yes_opens_nothing(stand, upstream, "sam/own", digest, credential=credential("sam"))
 
 
-def accepting(stand, cache):
-    """The same repository, which takes pushes from now on."""
+def test_what_was_pushed_beside_once_is_not_either(stand, upstream):
+    beside = accepting(stand, stand.cache(upstream, "sam/own", credential=credential("jo")))
+    made = stand.pusher.make_image(beside.name)
+    stand.pusher.push_manifest(beside.name, "ours", made)
+    accepting(stand, beside, pushes=False)
+
+    digest = made["layers"][0]["digest"]
+    assert_a_yes_opens_nothing(stand, upstream, "sam/own", digest, credential=credential("sam"))
+
+
+def accepting(stand, cache, *, pushes=True):
+    """The same repository, which takes pushes from now on, or no more."""
     answer = stand.admin.get(f"/repositories/{cache.id}")
     changed = stand.admin.patch(
         f"/repositories/{cache.id}",
-        {"upstream": {"accepts_push": True}},
+        {"upstream": {"accepts_push": pushes}},
         headers={"if-match": answer.headers["etag"]},
     )
     assert changed.status_code == 200, changed.text

@@ -29,8 +29,8 @@ async def find_from(tx: Transaction, upstream_id: int, digest: str) -> LinkedBlo
     """The blob, if anybody has it from the registry that this upstream is.
 
     That registry's word proves access to it, and to nothing else: whoever runs a registry can have
-    it say that it holds what others pushed here or pulled from elsewhere. What may have been pushed
-    counts for its own organisation alone.
+    it say that it holds what others pushed here or pulled from elsewhere. What may have been
+    pushed, now or while that was allowed, counts for its own organisation alone.
     """
     row = await tx.fetch_one(
         """
@@ -47,7 +47,12 @@ async def find_from(tx: Transaction, upstream_id: int, digest: str) -> LinkedBlo
                     WHERE ours.id = :upstream_id
                       AND l.digest = b.digest
                       AND r.deleted_at IS NULL
-                      AND (r.accepts_push = 0 OR r.organisation_id = ours.organisation_id)
+                      AND (r.organisation_id = ours.organisation_id
+                        OR r.accepts_push = 0
+                       AND NOT EXISTS (SELECT 1
+                                         FROM manifest_blobs AS m
+                                        WHERE m.repository_id = l.repository_id
+                                          AND m.digest = l.digest))
                )
         """,
         digest=digest,
