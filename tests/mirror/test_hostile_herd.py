@@ -225,6 +225,7 @@ def test_a_tag_to_be_checked_costs_one_head_at_a_time(stand, second, cache, upst
     assert all(later[0] >= earlier[1] - 0.05 for earlier, later in pairwise(heads))
 
 
+@pytest.mark.slow  # a node starts, dies, and is taken for dead
 def test_a_node_that_is_killed_leaves_no_client_of_the_other_waiting(
     nodes, stand, cache, upstream, layer
 ):

@@ -48,6 +48,7 @@ PHASES = {
 SILENCES = {"nobody accepts": unreachable, "nobody speaks": mute, "nobody listens": refusing}
 
 
+@pytest.mark.slow  # the limits are those that a server has
 def test_no_phase_of_a_cold_pull_is_waited_for_longer_than_a_client_waits(stand):
     """All at once: the longest limit is that of headers, 20 seconds."""
     questions = {}
