@@ -1,6 +1,8 @@
 """T16: which addresses are reached, whatever they are called."""
 
+import asyncio
 import socket
+import threading
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from entrepot.model.errors import FieldInvalid, UpstreamDown, UpstreamUnsafe
+from entrepot.model.errors import FieldInvalid, UpstreamDown, UpstreamSlow, UpstreamUnsafe
 from entrepot.upstream.guard import Guard, GuardedResolver
 from entrepot.upstream.origins import Origin
 from entrepot.upstream.outbound import Outbound
@@ -228,6 +230,38 @@ async def test_a_name_with_one_good_address_is_reached_there_alone(
     client = client_of(allow=[ip_network("127.0.0.0/8")])
 
     assert await ask(client, f"http://mixed.example:{upstream.port}/v2/") == 200
+
+
+@pytest.fixture
+def silent_names(monkeypatch):
+    """A DNS that never answers for names in `silent.example`, until the test is over."""
+    over = threading.Event()
+    true_lookup = socket.getaddrinfo
+
+    def lookup(host, *arguments, **named):
+        name = host.decode() if isinstance(host, bytes) else host
+        if name.endswith(".silent.example"):
+            over.wait(30)
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+        return true_lookup(host, *arguments, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    yield
+    over.set()
+
+
+async def test_names_that_nobody_answers_for_hold_up_no_other_threads(impatient, silent_names):
+    """The threads of the event loop read the files that everybody pulls."""
+    asking = [
+        asyncio.create_task(ask(impatient, f"http://{number}.silent.example/v2/"))
+        for number in range(33)
+    ]
+    await asyncio.wait(asking)
+
+    async with asyncio.timeout(5):
+        assert await asyncio.to_thread(lambda: "read") == "read"
+
+    assert {type(task.exception()) for task in asking} <= {UpstreamSlow}
 
 
 async def test_the_last_check_stands_where_the_socket_is_made():

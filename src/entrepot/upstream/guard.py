@@ -4,14 +4,15 @@ An address is judged where it is used: what a name resolved to is judged before 
 made, by the code that makes it, so that a second answer of the DNS changes nothing.
 """
 
+import asyncio
 import ipaddress
 import socket
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 
 from entrepot.model.errors import UpstreamUnsafe
 from entrepot.upstream.origins import is_host
@@ -125,18 +126,23 @@ def _is_numeric(host: str) -> bool:
     return True
 
 
+# Threads of their own: whoever has a name that is never answered must not hold up those that read
+# files, of which there are few.
+_LOOKUPS = ThreadPoolExecutor(32, thread_name_prefix="lookups")
+
+
 class GuardedResolver(AbstractResolver):
     """Names to addresses, those that may not be reached left out."""
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
-        self._resolver = ThreadedResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """Raises AddressRefused where the name has addresses, and none that may be reached."""
-        found = await self._resolver.resolve(host, port, family)
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(_LOOKUPS, _look_up, host, port, family)
         allowed = [result for result in found if self._guard.allows(result["host"])]
         if found and not allowed:
             raise AddressRefused("no address that may be reached")
@@ -144,4 +150,21 @@ class GuardedResolver(AbstractResolver):
 
     async def close(self) -> None:
         """Nothing to close."""
-        await self._resolver.close()
+
+
+def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+    """In a thread. Raises socket.gaierror."""
+    found = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG
+    )
+    return [
+        ResolveResult(
+            hostname=host,
+            host=str(address[0]),
+            port=port,
+            family=kind,
+            proto=protocol,
+            flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+        )
+        for kind, _, protocol, _, address in found
+    ]
