@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from entrepot.blobs.faults import storage_faults, sync_faults
+from entrepot.blobs.threads import finish, settle
 from entrepot.model.digests import Digest, new_hash
 from entrepot.model.errors import StorageFailed
 
@@ -307,7 +308,7 @@ class Spool:
         """Let go of the file once nothing writes to it any more."""
         syncing, self._syncing = self._syncing, None
         if syncing is not None:
-            await _settle(syncing)
+            await settle(syncing)
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -324,20 +325,4 @@ def _lock(fd: int, path: Path) -> bool:
 
 async def _run(executor: ThreadPoolExecutor, work: Callable[..., T], *values: object) -> T:
     """Run in a thread; a cancelled caller waits until the thread has let go of the file."""
-    running = asyncio.get_running_loop().run_in_executor(executor, work, *values)
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await _settle(running)
-        raise
-
-
-async def _settle(running: "asyncio.Future[T]") -> None:
-    """Wait for a thread's end, however it ends and however often we are cancelled."""
-    while not running.done():
-        try:
-            await asyncio.wait([running])
-        except asyncio.CancelledError:
-            continue
-    if not running.cancelled():
-        running.exception()
+    return await finish(asyncio.get_running_loop().run_in_executor(executor, work, *values))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from entrepot.blobs.faults import storage_faults, sync_faults
 from entrepot.blobs.moving import move_durably, sync_folder
+from entrepot.blobs.threads import finish, settle
 from entrepot.model.digests import new_hash
 from entrepot.model.errors import (
     Conflict,
@@ -149,7 +150,7 @@ class UploadFile:
         except BaseException:
             # Cancelled or failed: the lock must not go while a thread still writes.
             if writing is not None:
-                await _settle(writing)
+                await settle(writing)
             raise
         return offset, arriving.stopped
 
@@ -223,7 +224,7 @@ class UploadFile:
         """Let go of the file once nothing writes to it any more."""
         syncing, self._syncing = self._syncing, None
         if syncing is not None:
-            await _settle(syncing)
+            await settle(syncing)
             if syncing.exception() is not None:
                 # A later sync would succeed, without the bytes that this one lost.
                 self._staged.unlink(missing_ok=True)
@@ -237,12 +238,8 @@ class UploadFile:
     async def _run(self, operation: str, work: Callable[[], T]) -> T:
         """Run in a thread; a cancelled caller waits until the thread has let go of the file."""
         started = time.perf_counter()
-        running = self._submit(work)
         try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            await _settle(running)
-            raise
+            return await finish(self._submit(work))
         finally:
             self._observe(operation, time.perf_counter() - started)
 
@@ -271,14 +268,3 @@ class _Batches:
             self.stopped = error
         if batch:
             yield batch
-
-
-async def _settle(running: "asyncio.Future[T]") -> None:
-    """Wait for a thread's end, however it ends and however often we are cancelled."""
-    while not running.done():
-        try:
-            await asyncio.wait([running])
-        except asyncio.CancelledError:
-            continue
-    if not running.cancelled():
-        running.exception()
