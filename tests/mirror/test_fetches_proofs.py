@@ -6,9 +6,12 @@ import secrets
 import pytest
 
 from entrepot.db.migrate import migrate
-from entrepot.model.errors import EntrepotError
+from entrepot.model.digests import Digest
+from entrepot.model.errors import BlobUnknown, EntrepotError
 from tests.mirror.fetching import copy_of, fleet_before
-from tests.support.upstreams import Reply, ScriptedUpstream, faults
+from tests.support.upstreams import Gate, Reply, ScriptedUpstream, faults
+
+MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +60,38 @@ async def test_where_an_upstream_was_before_has_no_say(fleet, upstream):
 
     assert liar.log.count(kind="blob", method="HEAD")
     assert await fleet.holders(digest) == [victim.id]
+
+
+async def test_what_anothers_proof_brought_is_not_for_who_goes_on(fleet, upstream):
+    """A node whose repository may not have the blob follows, until whoever leads fails."""
+    first, second = await fleet.node("one"), await fleet.node("two")
+    content = secrets.token_bytes(4 * MIB)
+    digest = upstream.repository("library/app").put_blob(content)
+    upstream_id, gate = await fleet.upstream_row(), Gate()
+    allowed = await fleet.repository(upstream_id=upstream_id)
+    refused = await fleet.repository("library/other", upstream_id=upstream_id)
+    upstream.script(
+        lambda reply: faults.held(gate, at=2 * MIB)(faults.reset(3 * MIB)(reply)),
+        kind="blob",
+        method="GET",
+        name="library/app",
+        times=1,
+    )
+    upstream.script(faults.status(404), kind="blob", method="GET", name="library/app")
+    upstream.script(faults.hangs("headers"), kind="blob", method="GET", name="library/other")
+
+    leading = asyncio.create_task(first.read(allowed, digest))
+    await asyncio.to_thread(gate.wait_until_reached)
+    with pytest.raises(BlobUnknown):
+        await second.read(refused, digest)
+    (fetch,) = second.fetches._running.values()
+    async with asyncio.timeout(10):
+        await fetch.progress.beyond(0)
+    gate.open()
+    with pytest.raises(EntrepotError):
+        await leading
+    await asyncio.wait(second.fetches._tasks, timeout=3)  # it would lead now, without bytes
+
+    with pytest.raises((BlobUnknown, TimeoutError)):
+        async with asyncio.timeout(1):
+            await second.fetches.join(refused, Digest.parse(digest))

@@ -88,6 +88,8 @@ class Fetch:
         """
         spool: Spool | None = None
         for _ in range(_CLAIMS):
+            if spool is not None:
+                await self._prove_first(spool)
             new_id = self._means.spools.new_id()
             # Before the row, so that whoever sees the row finds the spool.
             spool = self._named(spool, new_id)
@@ -109,6 +111,18 @@ class Fetch:
         if spool is not None:
             await self._let_go(spool)
         raise given_up()
+
+    async def _prove_first(self, spool: Spool) -> None:
+        """Ask for the one that is to lead: what others' proofs brought is in the spool already."""
+        if self._first.id in self.holders:
+            return
+        try:
+            async with self._means.remotes.calling(self._source.upstream_id) as remote:
+                await remote.head_blob(self._source.path, self._digest)
+        except BaseException:
+            await self._let_go(spool)
+            raise
+        self.prove(self._first)
 
     def _named(self, spool: Spool | None, id: str) -> Spool:  # noqa: A002
         """A spool of this name: what is here of the blob already, or a new one."""
