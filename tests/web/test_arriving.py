@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from entrepot.model.errors import ClientGone, UpstreamDown
+from entrepot.model.errors import ClientGone, RangeInvalid, UpstreamDown
 from entrepot.model.ranges import ByteRange
 from entrepot.web.answers import Answer, send_answer
 from entrepot.web.conditions import answer_file
@@ -118,6 +118,15 @@ async def test_a_range_of_what_arrives(header, expected):
 
     assert (sent.status, sent.body) == (206, expected)
     assert sent.headers[b"content-length"] == str(len(expected)).encode()
+
+
+async def test_what_arrives_is_let_go_where_the_range_is_refused():
+    body, request = Played(), request_with(("Range", f"bytes={SIZE}-"))
+
+    with pytest.raises(RangeInvalid):
+        answer_file(request, body, '"x"', [TYPE], range_limit=4)
+
+    assert body.closed == 1
 
 
 async def test_several_ranges_of_what_arrives():

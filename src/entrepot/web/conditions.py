@@ -19,7 +19,7 @@ def is_known(request: Request, etag: str) -> bool:
 def answer_file(
     request: Request, file: File | Arriving, etag: str, headers: list[Header], *, range_limit: int
 ) -> Answer:
-    """The file, or the part of it that the client asks for. Raises RangeInvalid.
+    """The file, or the part of it that the client asks for. Raises RangeInvalid, the file closed.
 
     The whole as well of what arrives without anybody having said how long it is.
     """
@@ -31,6 +31,8 @@ def answer_file(
     try:
         ranges = parse_range(header, size, range_limit)
     except RangeInvalid as error:
+        if not isinstance(file, File):
+            file.close()
         error.values["content_range"] = f"bytes */{size}"
         raise
     if ranges is None:
