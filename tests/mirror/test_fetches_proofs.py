@@ -44,7 +44,8 @@ async def test_where_an_upstream_was_before_has_no_say(fleet, upstream):
     liar.script(faults.answer(Reply(200, {}, b"")), kind="blob", method="HEAD")
     with liar.running():
         led = await fleet.upstream_row(liar)
-        await other.remotes.of(led)  # this process knows it as it is now, for some seconds
+        async with other.remotes.calling(led):
+            pass  # this process knows it as it is now, for some seconds
 
         async def lead_elsewhere(tx):
             await tx.execute(

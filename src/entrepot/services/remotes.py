@@ -65,13 +65,6 @@ class Remotes:
         self._concurrency = concurrency
         self._lines: dict[int, _Line] = {}
 
-    async def of(self, upstream_id: int) -> Remote:
-        """The remote of an upstream, for what needs neither budget nor breaker.
-
-        Raises UpstreamRefused for one that is gone.
-        """
-        return (await self._line(upstream_id)).remote
-
     @asynccontextmanager
     async def calling(self, upstream_id: int, *, transfers: bool = False) -> AsyncIterator[Remote]:
         """The remote of an upstream for one call; `transfers` says that it is about a blob.
