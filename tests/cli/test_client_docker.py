@@ -201,4 +201,5 @@ def test_completion_knows_the_commands(stranger):
         "COMP_CWORD": "2",
     }
 
-    assert stranger.run().out.split() == ["plain,set", "plain,show"]
+    expected = ["plain,set", "plain,show", "plain,status", "plain,sync"]
+    assert stranger.run().out.split() == expected
