@@ -50,7 +50,7 @@ STATUS = {
     "DENIED": {403, 409, 412},  # the last two are of the management API alone
     "TOOMANYREQUESTS": {429},
     "UNKNOWN": {499, 500},
-    "UNAVAILABLE": {503, 507},
+    "UNAVAILABLE": {502, 503, 504, 507},  # 502 and 504: an upstream registry
 }
 
 
