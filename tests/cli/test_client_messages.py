@@ -33,6 +33,8 @@ PRINTS_NOTHING = {
     "project link",
     "project unlink",
     "repository delete",
+    "mirror rm",
+    "upstream rm",
     "token revoke",
 }
 DESTROYS = {
@@ -42,6 +44,8 @@ DESTROYS = {
     "project transfer",
     "project delete",
     "repository delete",
+    "mirror rm",
+    "upstream rm",
     "tag rm",
     "token revoke",
 }

@@ -105,7 +105,10 @@ def create_repository(
     as_json: bool,
     **options: Any,  # of `choosing`
 ) -> None:
-    """Make an empty repository, or one that an upstream fills; a first push makes one as well."""
+    """Make an empty repository, or one that an upstream fills.
+
+    A first push makes one as well.
+    """
     upstream = new_upstream(options)
     session = open_session()
     slug, inner = session.place(path)

@@ -78,7 +78,10 @@ def sync_repository(path: str, *, wait: bool, as_json: bool) -> None:
 @click.argument("path")
 @as_json
 def show_status(path: str, *, as_json: bool) -> None:
-    """Show how a pull-through repository keeps up with its upstream, and its last syncs."""
+    """Show how a repository keeps up with its upstream.
+
+    Its last syncs as well.
+    """
     session = open_session()
     found = session.repository(path)
     if found["upstream"] is None:
