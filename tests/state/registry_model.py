@@ -9,6 +9,7 @@ from tests.support.server import OCI_INDEX, OCI_MANIFEST
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
 TOKEN_LIFE = 2 * HOUR
+PULL_LIFE = HOUR  # of a pull token that nobody gave another end
 SESSION_LIFE = 7 * DAY
 COMMITTED_LIFE = DAY
 

@@ -32,6 +32,7 @@ from tests.state.registry_model import (
     DAY,
     DELETE,
     HOUR,
+    PULL_LIFE,
     READ,
     SESSION_LIFE,
     TOKEN_LIFE,
@@ -146,7 +147,8 @@ class RegistryMachine(RuleBasedStateMachine):
     # What a step needs.
 
     def make_token(self, kind, slug, project=None, *, actions=ALL, expires=False):
-        expires_at = self.clock.time + TOKEN_LIFE if expires else None
+        life = TOKEN_LIFE if expires else PULL_LIFE if kind == "pull" else None
+        expires_at = self.clock.time + life if life is not None else None
         request = TokenRequest(
             kind=Kind(kind),
             organisation=slug,
