@@ -300,6 +300,32 @@ async def test_pages_of_referrers_become_one_index(remote_of, upstream):
 
 
 @pytest.mark.parametrize(
+    "fault",
+    [faults.status(404), faults.status(400), faults.body(b"hello"), faults.status(403)],
+    ids=["404", "400", "no-index", "403"],
+)
+@pytest.mark.parametrize("is_tag", [False, True])
+async def test_half_a_list_of_referrers_does_not_pass_for_all_of_it(
+    remote_of, upstream, fault, is_tag
+):
+    image = upstream.put_image("team/app", "v1")
+    upstream.put_referrer("team/app", image, "application/vnd.example.signature")
+    upstream.manners.has_referrers_api = not is_tag
+    found = upstream.repository("team/app").referrers(image.digest)
+    listed = {"schemaVersion": 2, "manifests": found}
+    tag = image.digest.replace(":", "-")
+    path = f"/v2/team/app/{f'manifests/{tag}' if is_tag else f'referrers/{image.digest}'}"
+    link = f"<{path}?page=2>; rel=next"
+    body = json.dumps(listed).encode()
+    first = Reply(200, {"Content-Type": OCI_INDEX, "Link": link}, body)
+    upstream.script(faults.answer(first), path=path, times=1)
+    upstream.script(fault, path=path, times=1)
+
+    with pytest.raises(UpstreamBroken):
+        await remote_of(upstream).referrers("team/app", Digest.parse(image.digest), limit=LIMIT)
+
+
+@pytest.mark.parametrize(
     ("preset", "written", "path"),
     [
         ("docker-hub", "redis", "library/redis"),

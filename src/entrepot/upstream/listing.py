@@ -18,7 +18,7 @@ from entrepot.model.errors import (
 )
 from entrepot.model.media_types import OCI_INDEX
 from entrepot.model.names import Tag
-from entrepot.upstream.calls import Calls
+from entrepot.upstream.calls import OK, Calls
 from entrepot.upstream.origins import Origin, follow
 from entrepot.upstream.outbound import Answer
 
@@ -79,7 +79,7 @@ async def referrers(calls: Calls, path: str, digest: Digest, *, limit: int) -> b
 
     distribution-spec, "Referrers Tag Schema".
     """
-    expected = frozenset({200}) | _NO_REFERRERS
+    expected = OK | _NO_REFERRERS
     try:
         body = await _pages(calls, path, f"referrers/{digest}", expected, limit)
         if body is not None:
@@ -88,7 +88,7 @@ async def referrers(calls: Calls, path: str, digest: Digest, *, limit: int) -> b
         pass  # some answer so where they mean that they have no such API
     tag = f"manifests/{digest.algorithm}-{digest.hex}"
     try:
-        return await _pages(calls, path, tag, frozenset({200}), limit)
+        return await _pages(calls, path, tag, OK, limit)
     except UpstreamMissing:
         return None
 
@@ -97,34 +97,51 @@ async def _pages(
     calls: Calls, path: str, rest: str, expected: frozenset[int], limit: int
 ) -> bytes | None:
     """All pages of an index as one; None where there is none."""
-    at: URL | None = None
-    first, manifests, left = b"", list[msgspec.Raw](), limit
-    for number in range(_MOST_PAGES):
-        headers = {"Accept": OCI_INDEX}
-        async with calls.ask(
-            "GET", path, rest, at=at, headers=headers, expected=expected
-        ) as answer:
-            if answer.status != 200:  # noqa: PLR2004  # OK
-                return None
-            answer.require_identity()
-            if answer.media_type == "text/html" and rest.startswith("manifests/"):
-                # Where there is no API any answer may come; this one stands before everything.
-                message = f"{answer.called} sent a web page for a list of referrers"
-                raise UpstreamBroken(message, reason="html")
-            body = await answer.body(left)
-            seen, at = at, _next(calls, answer)
+    found = await _page(calls, path, rest, None, expected, limit)
+    if found is None:
+        return None
+    body, manifests, at = found
+    if at is None:
+        return body
+    size = len(body)
+    for _ in range(_MOST_PAGES):
+        seen = at
         try:
-            found = msgspec.json.decode(body, type=_Index).manifests
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+            found = await _page(calls, path, rest, at, OK, limit - size)
+        except (UpstreamForbidden, UpstreamRefused, UpstreamMissing):
             found = None
         if found is None:
-            return None
-        manifests += found
-        left -= len(body)
+            # Half a list must not pass for all of it.
+            message = f"{calls.called} names a page of referrers that it does not give"
+            raise UpstreamBroken(message, reason="referrers")
+        page, more, at = found
+        manifests += more
+        size += len(page)
         if at is None or at == seen:
-            return body if number == 0 else _joined(first, manifests)
-        first = first or body
+            return _joined(body, manifests)
     raise UpstreamBroken(f"{calls.called} lists referrers without an end", reason="referrers")
+
+
+async def _page(
+    calls: Calls, path: str, rest: str, at: URL | None, expected: frozenset[int], limit: int
+) -> tuple[bytes, list[msgspec.Raw], URL | None] | None:
+    """A page of an index, what it lists, and where the next one is; None for what is no index."""
+    headers = {"Accept": OCI_INDEX}
+    async with calls.ask("GET", path, rest, at=at, headers=headers, expected=expected) as answer:
+        if answer.status not in OK:
+            return None
+        answer.require_identity()
+        if answer.media_type == "text/html" and rest.startswith("manifests/"):
+            # Where there is no API any answer may come; this one stands before everything.
+            message = f"{answer.called} sent a web page for a list of referrers"
+            raise UpstreamBroken(message, reason="html")
+        body = await answer.body(limit)
+        following = _next(calls, answer)
+    try:
+        manifests = msgspec.json.decode(body, type=_Index).manifests
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return None if manifests is None else (body, manifests, following)
 
 
 def _joined(first: bytes, manifests: list[msgspec.Raw]) -> bytes:
