@@ -56,10 +56,21 @@ class Caching:
         addresses: Addresses,
         pull: Pull,
     ) -> None:
-        seal = Seal(ring)
-        grace = settings.uploads.protect_seconds * SECOND
+        self._settings = settings
+        self._clock = clock
+        self._database = database
+        self._store = store
+        self._access = access
+        self._metrics = metrics.caching
+        self._grace = settings.uploads.protect_seconds * SECOND
+        self._idle = settings.eviction.idle_seconds * SECOND
+        self._denied = settings.mirror.missing_seconds * SECOND
         self._outbound = make_outbound(settings)
         self._nodes = Nodes(ca_file=settings.outbound.ca_file)
+        self._spools = SpoolFolder(settings.data / "spool", check_space=store.require_space)
+        self._lookups = Lookups(database, clock)
+
+        seal = Seal(ring)
         self.remotes = Remotes(
             database,
             clock,
@@ -70,75 +81,93 @@ class Caching:
         )
         trials = Trials(self._outbound, settings.outbound.ambient)
         self.upstreams = Upstreams(database, clock, access, seal, trials, self.remotes)
-        self._spools = SpoolFolder(settings.data / "spool", check_space=store.require_space)
-        means = Means(
-            database,
-            store,
-            self._spools,
-            self.remotes,
-            clock,
-            FetchLimits(
-                grace=min(grace, settings.eviction.idle_seconds * SECOND),
-                finish_bytes=settings.fetch.finish_bytes,
-                spool_bytes=settings.fetch.spool_bytes,
-                take_over_seconds=settings.fetch.take_over_seconds,
-            ),
-            leader=secrets.token_hex(8),
-            node=node_id(settings.data / "node.id"),
-            node_url=settings.node.url,
-        )
-        relays = Relays(ring, clock, self._nodes)
+
+        means, relays = self._means(), Relays(ring, clock, self._nodes)
         self.fetches = Fetches(means, relays)
         self._fetch_sweep = FetchSweep(means)
         self.relay = RelaySurface(self.fetches, relays)
-        checks = Checks(
-            database,
-            store,
-            self.remotes,
-            clock,
-            grace=grace,
-            manifest_bytes=settings.limits.manifest_bytes,
-            limits=protocol_limits(settings).manifests,
+
+        checks = self._checks()
+        self.mirror = self._mirror(pull, checks)
+        self.first_pull = FirstPull(
+            database, clock, access, addresses, checks, self.remotes, denied=self._denied
         )
-        denied = settings.mirror.missing_seconds * SECOND
-        self._lookups = Lookups(database, clock)
-        self.mirror = Mirror(
-            database,
+
+        self.last_access = LastAccess(database, clock)
+        self.eviction = self._eviction()
+        self.syncs = self._syncs()
+
+    def _means(self) -> Means:
+        """What fetches work with."""
+        fetch = self._settings.fetch
+        limits = FetchLimits(
+            grace=min(self._grace, self._idle),
+            finish_bytes=fetch.finish_bytes,
+            spool_bytes=fetch.spool_bytes,
+            take_over_seconds=fetch.take_over_seconds,
+        )
+        return Means(
+            self._database,
+            self._store,
+            self._spools,
+            self.remotes,
+            self._clock,
+            limits,
+            leader=secrets.token_hex(8),
+            node=node_id(self._settings.data / "node.id"),
+            node_url=self._settings.node.url,
+        )
+
+    def _checks(self) -> Checks:
+        """Asking upstreams for manifests."""
+        return Checks(
+            self._database,
+            self._store,
+            self.remotes,
+            self._clock,
+            grace=self._grace,
+            manifest_bytes=self._settings.limits.manifest_bytes,
+            limits=protocol_limits(self._settings).manifests,
+        )
+
+    def _mirror(self, pull: Pull, checks: Checks) -> Mirror:
+        """The reads of pull-through repositories."""
+        return Mirror(
+            self._database,
             pull,
             checks,
-            Patience(self._lookups, self.remotes, clock),
+            Patience(self._lookups, self.remotes, self._clock),
             self.fetches,
             self.remotes,
-            denied=denied,
+            denied=self._denied,
         )
-        self.first_pull = FirstPull(
-            database, clock, access, addresses, checks, self.remotes, denied=denied
+
+    def _eviction(self) -> Eviction:
+        """Letting go of what nobody pulls."""
+        limits = EvictionLimits(self._idle, self._settings.eviction.bytes or None)
+        return Eviction(self._database, self._clock, limits, self._metrics.evict)
+
+    def _syncs(self) -> Syncs:
+        """Following upstreams' tags."""
+        concurrency = self._settings.sync.concurrency
+        parts = SyncParts(
+            self._database,
+            self._clock,
+            self.mirror,
+            self.fetches,
+            asyncio.Semaphore(concurrency),
+            protocol_limits(self._settings).manifests,
+            index_depth=self._settings.limits.index_depth,
+            keep_warm=DAY + self._idle,
         )
-        self.last_access = LastAccess(database, clock)
-        idle = settings.eviction.idle_seconds * SECOND
-        self.eviction = Eviction(
-            database,
-            clock,
-            EvictionLimits(idle, settings.eviction.bytes or None),
-            metrics.caching.evict,
-        )
-        self.syncs = Syncs(
-            database,
-            clock,
-            access,
-            SyncParts(
-                database,
-                clock,
-                self.mirror,
-                self.fetches,
-                asyncio.Semaphore(settings.sync.concurrency),
-                protocol_limits(settings).manifests,
-                index_depth=settings.limits.index_depth,
-                keep_warm=DAY + idle,
-            ),
-            Schedule(settings.sync.cron),
-            metrics.caching.sync,
-            concurrency=settings.sync.concurrency,
+        return Syncs(
+            self._database,
+            self._clock,
+            self._access,
+            parts,
+            Schedule(self._settings.sync.cron),
+            self._metrics.sync,
+            concurrency=concurrency,
         )
 
     def prepare(self) -> None:
