@@ -28,7 +28,24 @@ async def move(
     Versions never repeat: a tag that was deleted goes on where its history ended. Not `is_pushed`:
     an upstream moves it, which leaves a tag alone that was pushed.
     """
-    # The no-op upsert takes the row's lock before it is read: two pushes of one tag go in turn.
+    before, version, may_move = await _lock(
+        tx, repository_id, name, digest, now=now, is_pushed=is_pushed
+    )
+    if not may_move or (before == digest and await _is_open(tx, repository_id, name, version)):
+        return None
+    await _end(tx, repository_id, name, now=now)
+    version = await _begin(tx, repository_id, name, digest, token_id=token_id, now=now)
+    await _point(tx, repository_id, name, digest, version=version)
+    return before if before != digest else None
+
+
+async def _lock(
+    tx: Transaction, repository_id: int, name: str, digest: str, *, now: int, is_pushed: bool
+) -> tuple[str, int, bool]:
+    """Digest and version of the tag as it is, made if it is new; whether it may move so.
+
+    The no-op upsert takes the row's lock before it is read: two pushes of one tag go in turn.
+    """
     row = await tx.fetch_one(
         """
         INSERT INTO tags (repository_id, name, digest, version, pushed_at, is_pushed)
@@ -45,14 +62,25 @@ async def move(
         now=now,
         is_pushed=int(is_pushed),
     )
-    before, version = (str(row[0]), int(row[1] or 0)) if row else (digest, 0)
-    if row is not None and bool(row[2]) is not is_pushed:
-        return None
-    if before == digest and await _is_open(tx, repository_id, name, version):
-        return None
-    await _end(tx, repository_id, name, now=now)
-    # A statement of its own: one that waited for the lock still counts what it saw before.
-    started = await tx.fetch_one(
+    if row is None:
+        return digest, 0, True
+    return str(row[0]), int(row[1] or 0), bool(row[2]) is is_pushed
+
+
+async def _begin(
+    tx: Transaction,
+    repository_id: int,
+    name: str,
+    digest: str,
+    *,
+    token_id: int | None,
+    now: int,
+) -> int:
+    """The next version of the tag's history, which begins now.
+
+    A statement of its own: one that waited for the lock still counts what it saw before.
+    """
+    row = await tx.fetch_one(
         """
         INSERT INTO tag_history (repository_id, name, version, digest, started_at, token_id)
         SELECT CAST(:repository_id AS BIGINT), CAST(:name AS TEXT), COALESCE(MAX(version), 0) + 1,
@@ -68,18 +96,25 @@ async def move(
         now=now,
         token_id=token_id,
     )
+    return int(row[0] or 0) if row else 0
+
+
+async def _point(
+    tx: Transaction, repository_id: int, name: str, digest: str, *, version: int
+) -> None:
+    """The tag names this digest from here on."""
     await tx.execute(
         """
         UPDATE tags
            SET digest = :digest, version = :version
-         WHERE repository_id = :repository_id AND name = :name
+         WHERE repository_id = :repository_id
+           AND name = :name
         """,
         repository_id=repository_id,
         name=name,
         digest=digest,
-        version=started[0] if started else 0,
+        version=version,
     )
-    return before if before != digest else None
 
 
 async def is_mirrored(tx: Transaction, repository_id: int, name: str) -> bool:
