@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from entrepot.model.clock import SECOND
 from tests.mirror.turned import (
     PATH,
     database_url,
@@ -186,16 +187,10 @@ async def test_what_one_process_asks_in_vain_another_asks_itself(processes, cach
     assert answer.content == image.body
 
 
-async def test_a_claim_of_the_dead_ends(turned, cache, upstream, image):
-    repository = (await turned.rows("SELECT id FROM repositories"))[0][0]
-    await turned.change(
-        """
-        INSERT INTO lookups (repository_id, reference, claim, claimed_until)
-        VALUES (:id, 'v1', 7, :until)
-        """,
-        id=repository,
-        until=turned.clock.now() + 10_000_000,
-    )
+@pytest.mark.parametrize("ahead", [10, 310, -290])
+async def test_a_claim_of_the_dead_ends(turned, cache, upstream, image, ahead):
+    """Ten seconds after it was seen first, however far the clock of the dead was off."""
+    await claim(turned, ahead)
     asking = asyncio.create_task(cache.manifest("v1"))
     await asyncio.sleep(0.1)
     assert asked(upstream) == []
@@ -203,6 +198,35 @@ async def test_a_claim_of_the_dead_ends(turned, cache, upstream, image):
     turned.turn(11)
 
     assert (await asking).content == image.body
+
+
+async def test_a_claim_of_long_ago_is_not_waited_for(turned, cache, upstream, image):
+    await claim(turned, -3_600)
+
+    assert (await cache.manifest("v1")).content == image.body
+
+
+async def claim(turned, ahead):
+    """The claim of a process that is gone, for so many seconds."""
+    await turned.change(
+        """
+        INSERT INTO lookups (repository_id, reference, claim, claimed_until)
+        SELECT id, 'v1', 7, CAST(:until AS BIGINT)
+          FROM repositories
+        """,
+        until=turned.clock.now() + ahead * SECOND,
+    )
+
+
+async def test_what_a_clock_that_is_ahead_has_noted_keeps_no_later_answer_out(
+    turned, cache, upstream, image
+):
+    await cache.manifest("v1")
+    await turned.change("UPDATE lookups SET checked_at = checked_at + :ahead", ahead=300 * SECOND)
+    moved = upstream.put_image(PATH, "v1")
+
+    assert (await cache.manifest("v1")).content == moved.body
+    assert asked(upstream) == [("GET", "v1"), ("HEAD", "v1"), ("GET", "v1")]
 
 
 async def test_a_question_goes_on_without_the_client_that_asked_it(turned, cache, upstream, image):

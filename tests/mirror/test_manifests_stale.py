@@ -133,8 +133,9 @@ async def test_a_slow_answer_never_replaces_a_newer_one(turned, cache, upstream,
     repository = await repository_of(turned)
 
     async def late(tx):
+        now = turned.clock.now()
         return await lookups.record(
-            tx, repository.id, "v1", digest=image.digest, asked_at=turned.clock.now() - 30_000_000
+            tx, repository.id, "v1", digest=image.digest, asked_at=now - 30_000_000, now=now
         )
 
     assert not await turned.app.database.write(late)

@@ -37,11 +37,12 @@ async def find(tx: Transaction, repository_id: int, reference: str) -> Lookup | 
 
 
 async def claim(
-    tx: Transaction, repository_id: int, reference: str, *, claim: int, now: int, until: int
+    tx: Transaction, repository_id: int, reference: str, *, claim: int, over: int, until: int
 ) -> Lookup | None:
     """Be the one who asks, until then: what is known so far. Nothing while somebody else is.
 
-    `claim` is a number of our own: the statement may run again.
+    `claim` is a number of our own: the statement may run again. `over` is until when somebody else
+    claimed it who gave no sign of life for long: clocks differ, so that number alone tells nothing.
     """
     row = await tx.fetch_one(
         """
@@ -49,13 +50,13 @@ async def claim(
         VALUES (:repository_id, :reference, :claim, :until)
         ON CONFLICT (repository_id, reference) DO UPDATE
            SET claim = excluded.claim, claimed_until = excluded.claimed_until
-         WHERE lookups.claimed_until <= :now OR lookups.claim = excluded.claim
+         WHERE lookups.claimed_until IN (0, :over) OR lookups.claim = excluded.claim
         RETURNING digest, checked_at, listed_at, claimed_until
         """,
         repository_id=repository_id,
         reference=reference,
         claim=claim,
-        now=now,
+        over=over,
         until=until,
     )
     return _lookup(row) if row else None
@@ -64,7 +65,7 @@ async def claim(
 async def extend(
     tx: Transaction, repository_id: int, reference: str, *, claim: int, until: int
 ) -> None:
-    """Go on asking until then, or let go with a time that is over. Not of somebody else's claim."""
+    """Go on asking until then, or let go with 0. Not of somebody else's claim."""
     await tx.execute(
         """
         UPDATE lookups
@@ -81,22 +82,34 @@ async def extend(
 
 
 async def record(
-    tx: Transaction, repository_id: int, reference: str, *, digest: str | None, asked_at: int
+    tx: Transaction,
+    repository_id: int,
+    reference: str,
+    *,
+    digest: str | None,
+    asked_at: int,
+    now: int,
 ) -> bool:
-    """Keep what the upstream said; False where a newer answer is known."""
+    """Keep what the upstream said; False where a newer answer is known.
+
+    One of after `now` came by a clock that is ahead of ours: it must not keep later ones out.
+    """
     row = await tx.fetch_one(
         """
         INSERT INTO lookups (repository_id, reference, digest, checked_at, claim, claimed_until)
         VALUES (:repository_id, :reference, :digest, :asked_at, 0, 0)
         ON CONFLICT (repository_id, reference) DO UPDATE
            SET digest = excluded.digest, checked_at = excluded.checked_at, claimed_until = 0
-         WHERE lookups.checked_at IS NULL OR lookups.checked_at <= excluded.checked_at
+         WHERE lookups.checked_at IS NULL
+            OR lookups.checked_at <= excluded.checked_at
+            OR lookups.checked_at > :now
         RETURNING checked_at
         """,
         repository_id=repository_id,
         reference=reference,
         digest=digest,
         asked_at=asked_at,
+        now=now,
     )
     return row is not None
 

@@ -334,7 +334,10 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """What an upstream said of a tag, a digest or a list, and until when somebody asks again."""
+    """What an upstream said of a tag, a digest or a list, and until when somebody asks again.
+
+    `claimed_until` is by the clock of whoever asks; 0 where nobody does.
+    """
 
     digest: str | None
     checked_at: int | None

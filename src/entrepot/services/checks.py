@@ -129,14 +129,14 @@ class Checks:
         What it refers to is not held: only what somebody pushed holds its parts.
         """
         digest = str(received.digest)
+        now = self._clock.now()
         if isinstance(reference, Tag):
             if not await lookups.record(
-                tx, repository.id, reference.text, digest=digest, asked_at=asked_at
+                tx, repository.id, reference.text, digest=digest, asked_at=asked_at, now=now
             ):
                 return
         else:
             await lookups.forget(tx, repository.id, digest)
-        now = self._clock.now()
         facts = received.facts
         _, is_new = await manifests.put(
             tx,
@@ -225,7 +225,10 @@ class Checks:
             if found or await manifests.find(tx, current.id, subject) is not None:
                 await lookups.end_list(tx, current.id, reference, listed_at=asked_at)
             else:  # anybody can ask for any digest: such answers are forgotten soon
-                await lookups.record(tx, current.id, reference, digest=None, asked_at=asked_at)
+                now = self._clock.now()
+                await lookups.record(
+                    tx, current.id, reference, digest=None, asked_at=asked_at, now=now
+                )
 
         await self._write(repository, work)
 
@@ -241,7 +244,9 @@ class Checks:
                 until = now + self._grace
                 if await manifests.protect(tx, current.id, named, protected_until=until) is None:
                     return False
-            if await lookups.record(tx, current.id, tag.text, digest=named, asked_at=asked_at):
+            if await lookups.record(
+                tx, current.id, tag.text, digest=named, asked_at=asked_at, now=now
+            ):
                 await self._move(tx, current, tag, named, now)
             return True
 
@@ -266,7 +271,9 @@ class Checks:
         async def work(tx: Transaction, current: Repository) -> None:
             now = self._clock.now()
             text = str(reference)
-            is_news = await lookups.record(tx, current.id, text, digest=None, asked_at=asked_at)
+            is_news = await lookups.record(
+                tx, current.id, text, digest=None, asked_at=asked_at, now=now
+            )
             if not is_news or isinstance(reference, Digest) or is_immutable(current, reference):
                 return
             left = await tags.delete_mirrored(tx, current.id, text, now=now)

@@ -9,13 +9,15 @@ import structlog
 
 from entrepot.db import lookups
 from entrepot.db.database import Database
-from entrepot.model.clock import HOUR, SECOND, Clock
+from entrepot.model.clock import HOUR, MINUTE, SECOND, Clock
 from entrepot.model.errors import EntrepotError, UpstreamSlow
 from entrepot.model.upstreams import Lookup
 
-# Who asks says so again this often, and is taken for dead when it has not for that long.
+# Who asks says so again this often, and is taken for dead when it has not for that long, as whoever
+# waits for it measures.
 _BEAT_SECONDS = 3.0
 _CLAIM = 10 * SECOND
+_SKEW = 10 * MINUTE  # no two clocks are so far apart: what is over for that long needs no watching
 _LOOK_SECONDS = 0.05
 # Longer than any one answer may take: of several calls, or of several who tried one after another.
 _MOST_SECONDS = 300.0
@@ -93,9 +95,12 @@ class Lookups:
         self, key: Key, seen_at: int | None, work: Callable[[], Awaitable[None]]
     ) -> None:
         claim = secrets.randbits(62)
-        while (known := await self._claim(key, claim)) is None:
-            if await self._follow(key, seen_at):
+        over = 0
+        while (known := await self._claim(key, claim, over)) is None:
+            found = await self._follow(key, seen_at)
+            if found is None:
                 return
+            over = found
         if known.checked_at != seen_at:
             await self._extend(key, claim, until=0)  # somebody else was just done with it
             return
@@ -109,11 +114,10 @@ class Lookups:
         finally:
             beating.cancel()
 
-    async def _claim(self, key: Key, claim: int) -> Lookup | None:
-        now = self._clock.now()
+    async def _claim(self, key: Key, claim: int, over: int) -> Lookup | None:
+        until = self._clock.now() + _CLAIM
         return await self._database.write(
-            lambda tx: lookups.claim(tx, *key, claim=claim, now=now, until=now + _CLAIM),
-            durable=False,
+            lambda tx: lookups.claim(tx, *key, claim=claim, over=over, until=until), durable=False
         )
 
     async def _extend(self, key: Key, claim: int, *, until: int) -> None:
@@ -127,13 +131,18 @@ class Lookups:
             with suppress(EntrepotError):  # the next one will do
                 await self._extend(key, claim, until=self._clock.now() + _CLAIM)
 
-    async def _follow(self, key: Key, seen_at: int | None) -> bool:
-        """Whether somebody else's answer has come; False when it is ours to ask."""
+    async def _follow(self, key: Key, seen_at: int | None) -> int | None:
+        """Nothing once somebody else's answer has come; else the claim that is over."""
+        claimed, since = 0, 0
         while True:
             async with self._database.read() as tx:
                 found = await lookups.find(tx, *key)
             if found is None or found.checked_at != seen_at:
-                return True
-            if found.claimed_until <= self._clock.now():
-                return False
+                return None
+            now = self._clock.now()
+            if found.claimed_until != claimed:
+                claimed, since = found.claimed_until, now
+            is_silent = not 0 <= now - since < _CLAIM
+            if not claimed or is_silent or claimed < now - _SKEW:
+                return claimed
             await asyncio.sleep(_LOOK_SECONDS)
