@@ -5,18 +5,9 @@ import asyncio
 import pytest
 
 from entrepot.model.upstreams import SYNCED
-from tests.mirror.turned import (
-    PATH,
-    database_url,
-    migrated,
-    processes,
-    turned,
-    warning_of,
-)
+from tests.mirror.turned import PATH, Cached, warning_of
 from tests.support.server import digest_of
 from tests.support.upstreams import faults
-
-__all__ = ["database_url", "migrated", "processes", "turned"]
 
 NAMES = ["1.0", "1.1", "2.0", "Alpha", "_x", "latest"]  # in byte order
 
@@ -146,6 +137,22 @@ async def test_a_walk_that_breaks_off_changes_no_list(turned, cache, upstream):
     assert second.struck
     assert answer.json()["tags"] == NAMES
     assert warning_of(answer)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+async def test_all_pages_of_a_list_have_a_deadline_together(
+    turned, cache, upstream, monkeypatch, is_new
+):
+    monkeypatch.setattr("entrepot.services.checks._LIST_SECONDS", 0.5)
+    upstream.manners.tags_in_a_page = 1
+    upstream.script(faults.slow(400), kind="tags")
+    if is_new:
+        await turned.mirror(upstream, "hub")
+        cache = Cached(turned, f"hub/{PATH}")
+
+    assert (await cache.tags()).status_code == 504
+
+    assert 1 <= upstream.log.count(kind="tags") < len(NAMES)
 
 
 async def test_many_clients_and_processes_are_one_walk(processes, cache, upstream):

@@ -16,7 +16,7 @@ from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Repository, is_match
 from entrepot.model.clock import Clock
 from entrepot.model.digests import Digest
-from entrepot.model.errors import NameUnknown, TagInvalid, UpstreamMissing
+from entrepot.model.errors import NameUnknown, TagInvalid, UpstreamMissing, UpstreamSlow
 from entrepot.model.ids import new_id
 from entrepot.model.manifests import ManifestLimits
 from entrepot.model.names import Reference, Tag
@@ -28,6 +28,7 @@ from entrepot.services.remotes import Remotes
 _LARGE = 256 * 1024
 _NAMES = 5_000  # tags that one write takes
 _MOST_NAMES = 100_000
+_LIST_SECONDS = 240.0  # for all pages of a list of tags, each of which has a deadline of its own
 _REFERRERS_BYTES = 4 * 1024 * 1024
 
 log = structlog.get_logger()
@@ -167,6 +168,14 @@ class Checks:
 
     async def tag_names(self, source: Source) -> list[str]:
         """Every tag of the upstream, up to a bound. Raises UpstreamError."""
+        try:
+            async with asyncio.timeout(_LIST_SECONDS):
+                return await self._tag_names(source)
+        except TimeoutError as error:
+            message = "the upstream registry takes too long to list its tags"
+            raise UpstreamSlow(message, path=source.path) from error
+
+    async def _tag_names(self, source: Source) -> list[str]:
         names: list[str] = []
         async with self._remotes.calling(source.upstream_id) as remote:
             async for page in remote.tags(source.path):
