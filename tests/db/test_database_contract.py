@@ -201,7 +201,7 @@ async def test_truth_and_sums_are_integers(database):
     async def work(tx: Transaction) -> None:
         for number in range(3):
             await tx.execute(
-                "INSERT INTO byte_deltas VALUES (:id, 1, NULL, 0, :bytes)",
+                "INSERT INTO byte_deltas VALUES (:id, 1, NULL, 0, :bytes, 0)",
                 id=number,
                 bytes=BIGGEST // 4,
             )

@@ -20,7 +20,7 @@ from entrepot.api.call import (
     page_of,
     tag,
 )
-from entrepot.model import tenancy
+from entrepot.model import retention, tenancy
 from entrepot.model.access import Action, Role
 from entrepot.services.organisations import require_retention
 
@@ -133,7 +133,7 @@ async def change_organisation(
                 values["creators"] = Role(changes.repository_creation)
             case "retention":
                 wanted = changes.retention
-                kept = tenancy.Retention(**wanted.model_dump()) if wanted else None
+                kept = retention.Retention(**wanted.model_dump()) if wanted else None
                 require_retention(kept)
                 values["retention"] = kept
             case "price_per_gb_month":

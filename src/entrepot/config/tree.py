@@ -26,6 +26,7 @@ from entrepot.config.kinds import (
     Size,
     read_path,
 )
+from entrepot.config.lifecycle import CollectionSettings, RetentionSettings, ScrubSettings
 from entrepot.config.outbound import OutboundSettings
 
 _LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
@@ -232,6 +233,9 @@ class Settings(Section):
     mirror: MirrorSettings = MirrorSettings()
     sync: SyncSettings = SyncSettings()
     eviction: EvictionSettings = EvictionSettings()
+    retention: RetentionSettings = RetentionSettings()
+    collection: CollectionSettings = CollectionSettings()
+    scrub: ScrubSettings = ScrubSettings()
 
     @check_all(mode="before")
     @classmethod

@@ -5,7 +5,8 @@ from dataclasses import asdict
 
 from entrepot.db.database import Row, Transaction
 from entrepot.model.access import Place, Role
-from entrepot.model.tenancy import Organisation, Retention
+from entrepot.model.retention import Retention
+from entrepot.model.tenancy import Organisation
 
 # What is read-only, if anything, as `Place.read_only` says it; o is the organisation.
 READ_ONLY = """

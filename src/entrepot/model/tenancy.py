@@ -8,16 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from entrepot.model.access import Kind, Role
+from entrepot.model.retention import Retention
 from entrepot.model.upstreams import PullThrough
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """For how long an organisation keeps what is pushed: one of days, tags, never to delete."""
-
-    days: int | None = None
-    tags: int | None = None
-    never: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from entrepot.model.clock import HOUR, Clock
 from entrepot.model.errors import Denied, FieldInvalid, NotFound, Stale, Taken
 from entrepot.model.ids import new_id, new_public_id
 from entrepot.model.names import Slug, is_public_id
-from entrepot.model.tenancy import Change, Organisation, Retention
+from entrepot.model.retention import Retention
+from entrepot.model.tenancy import Change, Organisation
 from entrepot.services.access import Access, require_writable
 from entrepot.services.addresses import DEFAULT_ORGANISATION
 from entrepot.services.audit import record
