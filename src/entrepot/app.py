@@ -22,6 +22,7 @@ from entrepot.identity.seal import Seal
 from entrepot.identity.tokens import new_token
 from entrepot.jobs import schedule
 from entrepot.jobs.schedule import Job
+from entrepot.lifecycle import Lifecycle
 from entrepot.model.access import Action, Kind
 from entrepot.model.clock import SECOND, Clock, SystemClock
 from entrepot.model.errors import EntrepotError
@@ -165,6 +166,9 @@ class Application:
             self._addresses,
             self._pull,
         )
+        self.lifecycle = Lifecycle(
+            settings, clock, self.database, self.store, self.metrics, self.access
+        )
         self.uploads = self._make_uploads()
         self.audit_log = AuditLog(
             self.database, clock, self.access, keep_days=settings.audit.keep_days
@@ -306,6 +310,7 @@ class Application:
             Job("tokens.note_uses", 30, self._last_use.flush),
             Job("idempotency.sweep", 3_600, self._idempotency.sweep),
             *self.caching.jobs(),
+            *self.lifecycle.jobs(),
         ]
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
