@@ -11,7 +11,7 @@ from typing import TypeVar
 import structlog
 
 from entrepot.blobs.disk import DiskStore
-from entrepot.db import collection, lookups, manifests, mirrored, repositories, tags
+from entrepot.db import accounts, collection, lookups, manifests, mirrored, repositories, tags
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Repository, is_match
 from entrepot.model.clock import Clock
@@ -154,7 +154,7 @@ class Checks:
             is_pushed=False,
         )
         if is_new:
-            await collection.gained(
+            await accounts.gained(
                 tx,
                 organisation_id=repository.organisation_id,
                 repository_id=repository.id,

@@ -1,7 +1,7 @@
 """What it means that a repository gains a blob: its object, the link, its bytes, a review."""
 
 from entrepot.blobs.disk import DiskStore
-from entrepot.db import blobs, collection
+from entrepot.db import accounts, blobs, collection, tombstones
 from entrepot.db.database import Transaction
 from entrepot.model.access import Repository
 from entrepot.model.errors import ObjectMissing
@@ -31,7 +31,7 @@ async def keep_object(
     except ObjectMissing:
         duplicate = key
         await blobs.heal(tx, digest, storage_key=storage_key)
-    await collection.bury(tx, storage_key=duplicate, digest=digest, size=size, due_at=due_at)
+    await tombstones.bury(tx, storage_key=duplicate, digest=digest, size=size, due_at=due_at)
 
 
 async def hold_blob(
@@ -49,7 +49,7 @@ async def hold_blob(
     """
     is_new = await blobs.link(tx, repository.id, digest, now=now, protected_until=protected_until)
     if is_new:
-        await collection.gained(
+        await accounts.gained(
             tx,
             organisation_id=repository.organisation_id,
             repository_id=repository.id,

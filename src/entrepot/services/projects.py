@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from entrepot.db import (
-    collection,
+    accounts,
     installation,
     organisations,
     projects,
@@ -202,10 +202,10 @@ class Projects:
         await uploads.delete_all_of(tx, builds.id)
         await projects.unlink_all_of(tx, builds.id)
         before = builds.organisation_id
-        await collection.lost_all(
+        await accounts.lost_all(
             tx, organisation_id=before, repository_id=builds.id, now=now, ids=ids[0]
         )
-        await collection.gained_all(
+        await accounts.gained_all(
             tx, organisation_id=organisation_id, repository_id=builds.id, now=now, ids=ids[1]
         )
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from entrepot.blobs.disk import DiskStore
-from entrepot.db import blobs, collection, manifests, tags, uploads
+from entrepot.db import accounts, blobs, collection, manifests, tags, uploads
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Action, Actor, Repository, is_match
 from entrepot.model.clock import Clock
@@ -168,7 +168,7 @@ class Push:
             tx, repository.id, digest, blobs=found_blobs, children=found_children
         )
         if is_new:
-            await collection.gained(
+            await accounts.gained(
                 tx,
                 organisation_id=repository.organisation_id,
                 repository_id=repository.id,
