@@ -52,6 +52,7 @@ from entrepot.services.login import Login
 from entrepot.services.members import Members
 from entrepot.services.mount import Mount
 from entrepot.services.namespace_mirrors import NamespaceMirrors
+from entrepot.services.objects import Objects
 from entrepot.services.organisations import Organisations
 from entrepot.services.projects import Projects
 from entrepot.services.pull import Pull
@@ -154,12 +155,14 @@ class Application:
 
         self.access = Access(clock, self._addresses, _ANONYMOUS[settings.anonymous])
         self.tenancy = Tenancy(self.database, clock)
-        self._pull = Pull(self.database, self.store, clock, grace=self._grace)
+        self.objects = Objects(self.database, self.store, clock)
+        self._pull = Pull(self.database, self.objects, clock, grace=self._grace)
         self.caching = Caching(
             settings,
             clock,
             self.database,
             self.store,
+            self.objects,
             self._ring,
             self.metrics,
             self.access,
@@ -260,7 +263,7 @@ class Application:
             projects=Projects(*common, repositories),
             repositories=repositories,
             syncs=self.caching.syncs,
-            contents=Contents(self.database, self.store, self.access, config_bytes=config_bytes),
+            contents=Contents(self.database, self.objects, self.access, config_bytes=config_bytes),
             delete=delete,
             tokens=Tokens(*common),
             server=Server(*common),

@@ -28,6 +28,7 @@ from entrepot.services.first_pull import FirstPull
 from entrepot.services.last_access import LastAccess
 from entrepot.services.lookups import Lookups
 from entrepot.services.mirror import Mirror
+from entrepot.services.objects import Objects
 from entrepot.services.patience import Patience
 from entrepot.services.pull import Pull
 from entrepot.services.remotes import Remotes
@@ -50,6 +51,7 @@ class Caching:
         clock: Clock,
         database: Database,
         store: DiskStore,
+        objects: Objects,
         ring: KeyRing,
         metrics: Metrics,
         access: Access,
@@ -60,6 +62,7 @@ class Caching:
         self._clock = clock
         self._database = database
         self._store = store
+        self._objects = objects
         self._access = access
         self._metrics = metrics.caching
         self._grace = settings.uploads.protect_seconds * SECOND
@@ -109,6 +112,7 @@ class Caching:
         return Means(
             self._database,
             self._store,
+            self._objects,
             self._spools,
             self.remotes,
             self._clock,

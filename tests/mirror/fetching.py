@@ -31,6 +31,7 @@ from entrepot.services.fetch_lead import FetchLimits, Means
 from entrepot.services.fetch_relay import Relays
 from entrepot.services.fetch_sweep import FetchSweep
 from entrepot.services.fetches import Fetches
+from entrepot.services.objects import Objects
 from entrepot.services.remotes import Remotes
 from entrepot.services.tenancy import Tenancy
 from entrepot.services.upstream_counts import UpstreamCounts
@@ -69,6 +70,7 @@ class Worker:
         self.means = Means(
             self.database,
             self.store,
+            Objects(self.database, self.store, self.clock),
             self.spools,
             self.remotes,
             self.clock,

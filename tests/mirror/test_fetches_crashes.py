@@ -92,9 +92,9 @@ async def test_a_commit_that_nobody_heard_of_counts_once(fleet, upstream, monkey
     repository = await fleet.repository()
     store = Leading._store
 
-    async def twice(self, tx, size):
-        await store(self, tx, size)
-        return await store(self, tx, size)
+    async def twice(self, tx, size, stamp):
+        await store(self, tx, size, stamp)
+        return await store(self, tx, size, stamp)
 
     monkeypatch.setattr(Leading, "_store", twice)
 

@@ -127,6 +127,7 @@ async def world(database_url, tmp_path):
         data=tmp_path,
         clock=clock,
         database=database,
+        store=store,
         key=BearerKey(KeyRing(SecretKey.of(b"k" * 32))),
         addresses=addresses,
         access=access,

@@ -8,10 +8,14 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of this machine that holds exactly `size` bytes."""
+    """A file of this machine that holds exactly `size` bytes.
+
+    `stamp` changes when the file does, by whoever's hand.
+    """
 
     path: Path
     size: int
+    stamp: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

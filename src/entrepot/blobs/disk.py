@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -16,13 +17,16 @@ from pathlib import Path
 from entrepot.blobs.answers import File
 from entrepot.blobs.faults import storage_faults
 from entrepot.blobs.moving import move_durably, sync_folder
+from entrepot.blobs.readback import Found, ReadBack
 from entrepot.blobs.spool import Spool
+from entrepot.blobs.threads import finish
 from entrepot.blobs.upload import UploadFile
-from entrepot.model.errors import ObjectMissing, StorageFull
+from entrepot.model.errors import ObjectMissing, StorageFailed, StorageFull
 from entrepot.telemetry.observe import Observe, ignore
 
 _KEY = re.compile(r"[0-9a-f]{32}")
 _THREADS = 32
+_SLICE_BYTES = 8 * 1024 * 1024  # hashed in one go: a wait for the rate, or the end, comes between
 
 
 class DiskStore:
@@ -55,17 +59,39 @@ class DiskStore:
         return secrets.token_hex(16)
 
     def open(self, key: str, size: int) -> File:
-        """Where the object's bytes are. Raises ObjectMissing."""
+        """Where the object's bytes are: one system call. Raises ObjectMissing, StorageFailed."""
         path = self._object(key)
         try:
-            found = path.stat().st_size
+            found = path.stat()
         except FileNotFoundError as error:
             message = "a stored object is missing"
             raise ObjectMissing(message, key=key) from error
-        if found != size:
+        except OSError as error:
+            message = "the registry's disk failed; its operator has been told"
+            raise StorageFailed(message, doing="look at an object", errno=error.errno) from error
+        if found.st_size != size:
             message = "a stored object has the wrong size"
-            raise ObjectMissing(message, key=key, size=size, found=found)
-        return File(path, size)
+            raise ObjectMissing(message, key=key, size=size, found=found.st_size)
+        return File(path, size, found.st_ctime_ns)
+
+    async def read_back(
+        self, key: str, algorithm: str, pause: Callable[[int], Awaitable[None]] | None = None
+    ) -> Found:
+        """What the object's bytes are now; all of them are read, in threads.
+
+        `pause` is awaited after each slice, with its bytes. Raises ObjectMissing, StorageFailed.
+        """
+        loop = asyncio.get_running_loop()
+        reading = await loop.run_in_executor(self._executor, ReadBack, self._object(key), algorithm)
+        try:
+            while count := await finish(
+                loop.run_in_executor(self._executor, reading.step, _SLICE_BYTES)
+            ):
+                if pause is not None:
+                    await pause(count)
+            return reading.found()
+        finally:
+            reading.close()
 
     def upload(self, key: str) -> UploadFile:
         """The upload whose object will be `key`; to be opened by the caller."""
@@ -77,14 +103,14 @@ class DiskStore:
             self._observe,
         )
 
-    async def adopt(self, spool: Spool, key: str) -> None:
-        """Make a spool's bytes durable under a key of their own. Raises StorageFull, StorageFailed.
+    async def adopt(self, spool: Spool, key: str) -> int:
+        """Make a spool's bytes durable under a key of their own; the object's stamp.
 
-        Only then may a row point at them.
+        Only then may a row point at them. Raises StorageFull, StorageFailed.
         """
         await spool.durable()
         final = self._object(key)
-        await asyncio.get_running_loop().run_in_executor(
+        return await asyncio.get_running_loop().run_in_executor(
             self._executor, move_durably, spool.path, final
         )
 

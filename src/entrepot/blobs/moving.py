@@ -10,8 +10,8 @@ from entrepot.blobs.faults import storage_faults, sync_faults
 _COPY_BYTES = 1024 * 1024
 
 
-def move_durably(staged: Path, final: Path) -> None:
-    """Rename, or copy to another file system, and sync the folder.
+def move_durably(staged: Path, final: Path) -> int:
+    """Rename, or copy to another file system, and sync the folder; the file's stamp then.
 
     Raises StorageFull, StorageFailed.
     """
@@ -23,7 +23,14 @@ def move_durably(staged: Path, final: Path) -> None:
                 raise
             with storage_faults("copy an object"):
                 _copy_durably(staged, final)
-        sync_folder(final.parent)
+        return settle_name(final)
+
+
+def settle_name(final: Path) -> int:
+    """Make a file's name durable; the file's stamp, which a rename changes."""
+    stamp = final.stat().st_ctime_ns
+    sync_folder(final.parent)
+    return stamp
 
 
 def _copy_durably(staged: Path, final: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from entrepot.blobs.faults import storage_faults, sync_faults
-from entrepot.blobs.moving import move_durably, sync_folder
+from entrepot.blobs.moving import move_durably, settle_name
 from entrepot.blobs.threads import finish, settle
 from entrepot.model.digests import new_hash
 from entrepot.model.errors import (
@@ -199,22 +199,22 @@ class UploadFile:
 
         return await self._run("digest", read)
 
-    async def commit(self) -> None:
-        """Make the bytes durable under their final key. Raises StorageFailed.
+    async def commit(self) -> int:
+        """Make the bytes durable under their final key; the object's stamp. Raises StorageFailed.
 
         A sync that failed is reported by the kernel once, so nothing that was not synced by now can
         be trusted: the caller must discard the upload.
         """
-        await self._run("commit", self._commit)
+        return await self._run("commit", self._commit)
 
-    def _commit(self) -> None:
+    def _commit(self) -> int:
         with sync_faults("commit an upload"):
             os.fdatasync(self._fd)
-            if not self._is_renamed:
-                move_durably(self._staged, self._final)
-                self._is_renamed = True
-            else:
-                sync_folder(self._final.parent)
+            if self._is_renamed:
+                return settle_name(self._final)
+            stamp = move_durably(self._staged, self._final)
+            self._is_renamed = True
+            return stamp
 
     async def discard(self) -> None:
         """Remove the file; the lock stays until `close`."""

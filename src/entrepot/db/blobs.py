@@ -1,6 +1,6 @@
 """Blobs, and the links that make a blob part of a repository."""
 
-from entrepot.db.database import Transaction
+from entrepot.db.database import Row, Transaction
 from entrepot.db.repositories import COLUMNS, as_repository
 from entrepot.model.access import Repository
 from entrepot.model.stored import LinkedBlob
@@ -10,7 +10,7 @@ async def find(tx: Transaction, repository_id: int, digest: str) -> LinkedBlob |
     """The blob, if this repository has it."""
     row = await tx.fetch_one(
         """
-        SELECT b.size, b.storage_key, l.protected_until
+        SELECT l.digest, b.size, b.storage_key, l.protected_until, b.stamp, b.damaged_at
           FROM blob_links AS l
           JOIN blobs AS b ON b.digest = l.digest
          WHERE l.repository_id = :repository_id
@@ -20,13 +20,11 @@ async def find(tx: Transaction, repository_id: int, digest: str) -> LinkedBlob |
         repository_id=repository_id,
         digest=digest,
     )
-    if row is None:
-        return None
-    return LinkedBlob(digest, int(row[0] or 0), str(row[1]), int(row[2] or 0))
+    return _blob(row) if row else None
 
 
 async def find_from(tx: Transaction, upstream_id: int, digest: str) -> LinkedBlob | None:
-    """The blob, if anybody has it from the registry that this upstream is.
+    """The blob, if anybody has it from the registry that this upstream is, and undamaged.
 
     That registry's word proves access to it, and to nothing else: whoever runs a registry can have
     it say that it holds what others pushed here or pulled from elsewhere. What may have been
@@ -34,9 +32,10 @@ async def find_from(tx: Transaction, upstream_id: int, digest: str) -> LinkedBlo
     """
     row = await tx.fetch_one(
         """
-        SELECT b.size, b.storage_key
+        SELECT b.digest, b.size, b.storage_key, 0, b.stamp, b.damaged_at
           FROM blobs AS b
          WHERE b.digest = :digest
+           AND b.damaged_at IS NULL
            AND EXISTS
                (
                    SELECT 1
@@ -58,35 +57,48 @@ async def find_from(tx: Transaction, upstream_id: int, digest: str) -> LinkedBlo
         digest=digest,
         upstream_id=upstream_id,
     )
-    return LinkedBlob(digest, int(row[0] or 0), str(row[1]), 0) if row else None
+    return _blob(row) if row else None
 
 
-async def put(tx: Transaction, *, digest: str, size: int, storage_key: str, now: int) -> str:
-    """Record that `storage_key` holds this digest; the key that does from now on.
+async def put(
+    tx: Transaction, *, digest: str, size: int, storage_key: str, stamp: int, now: int
+) -> LinkedBlob:
+    """Record that `storage_key` holds this digest; where it is from now on.
 
     Another key comes back when somebody else was first: then ours is a duplicate. DO UPDATE locks
     the row, so that a collector that is looking at it waits.
     """
     row = await tx.fetch_one(
         """
-        INSERT INTO blobs (digest, size, storage_key, created_at)
-        VALUES (:digest, :size, :storage_key, :now)
+        INSERT INTO blobs (digest, size, storage_key, stamp, created_at, scrubbed_at)
+        VALUES (:digest, :size, :storage_key, :stamp, :now, :now)
         ON CONFLICT (digest) DO UPDATE SET size = blobs.size
-        RETURNING storage_key
+        RETURNING digest, size, storage_key, 0, stamp, damaged_at
         """,
         digest=digest,
         size=size,
         storage_key=storage_key,
+        stamp=stamp,
         now=now,
     )
-    return str(row[0]) if row else storage_key
+    return _blob(row) if row else LinkedBlob(digest, size, storage_key, stamp=stamp)
 
 
-async def heal(tx: Transaction, digest: str, *, storage_key: str) -> None:
-    """Let a blob whose object is lost or cut short live at another key."""
+async def heal(
+    tx: Transaction, digest: str, *, size: int, storage_key: str, stamp: int, now: int
+) -> None:
+    """Let a blob whose object is lost, or not known to be right, live at another key."""
     await tx.execute(
-        "UPDATE blobs SET storage_key = :storage_key WHERE digest = :digest",
+        """
+        UPDATE blobs
+           SET size = :size, storage_key = :storage_key, stamp = :stamp, scrubbed_at = :now,
+               damaged_at = NULL
+         WHERE digest = :digest
+        """,
+        size=size,
         storage_key=storage_key,
+        stamp=stamp,
+        now=now,
         digest=digest,
     )
 
@@ -160,7 +172,7 @@ async def holders(
 async def protect(
     tx: Transaction, repository_id: int, digest: str, *, protected_until: int
 ) -> bool:
-    """Hold a blob of this repository until then; whether the repository has it.
+    """Hold a blob of this repository until then; whether the repository has it, undamaged.
 
     The update locks the link: a deletion that runs at the same time waits and then sees what was
     written behind this (READ COMMITTED re-reads the row), or has won and this finds nothing.
@@ -173,6 +185,10 @@ async def protect(
          WHERE repository_id = :repository_id
            AND digest = :digest
            AND deleted_at IS NULL
+           AND NOT EXISTS (SELECT 1
+                             FROM blobs AS b
+                            WHERE b.digest = blob_links.digest
+                              AND b.damaged_at IS NOT NULL)
         """,
         repository_id=repository_id,
         digest=digest,
@@ -214,3 +230,14 @@ async def find_user_of(tx: Transaction, repository_id: int, digest: str) -> str 
         digest=digest,
     )
     return str(row[0]) if row else None
+
+
+def _blob(row: Row) -> LinkedBlob:
+    return LinkedBlob(
+        digest=str(row[0]),
+        size=int(row[1] or 0),
+        storage_key=str(row[2]),
+        protected_until=int(row[3] or 0),
+        stamp=int(row[4]) if row[4] is not None else None,
+        is_damaged=row[5] is not None,
+    )

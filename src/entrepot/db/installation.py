@@ -42,6 +42,17 @@ async def keep(tx: Transaction, name: str, value: str) -> str:
     return str(row[0]) if row else value
 
 
+async def replace(tx: Transaction, name: str, seen: str, value: str) -> bool:
+    """Keep `value` in place of what was seen; False when somebody else changed it since."""
+    changed = await tx.execute(
+        "UPDATE installation SET value = :value WHERE name = :name AND value = :seen",
+        name=name,
+        seen=seen,
+        value=value,
+    )
+    return changed > 0
+
+
 async def lock(tx: Transaction, name: str) -> None:
     """Let nobody else past this line for `name` until this transaction ends."""
     await tx.execute("UPDATE installation SET value = value WHERE name = :name", name=name)

@@ -82,12 +82,18 @@ class ReferrerPage:
 
 @dataclass(frozen=True, slots=True)
 class LinkedBlob:
-    """A blob as one repository holds it."""
+    """A blob as one repository holds it.
+
+    `stamp` is what the store said of its object when that was last known to be right. Damaged, it
+    counts as not here for whoever could send it again.
+    """
 
     digest: str
     size: int
     storage_key: str
-    protected_until: int
+    protected_until: int = 0
+    stamp: int | None = None
+    is_damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

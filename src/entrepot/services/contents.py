@@ -3,16 +3,16 @@
 import asyncio
 from dataclasses import dataclass
 
-from entrepot.blobs.disk import DiskStore
 from entrepot.db import blobs, manifests, tags
 from entrepot.db.database import Database
 from entrepot.model.access import Action, Actor
 from entrepot.model.digests import Digest
-from entrepot.model.errors import ManifestUnknown, ObjectMissing
+from entrepot.model.errors import ManifestUnknown, ObjectMissing, StorageFailed
 from entrepot.model.images import ManifestParts, Platform, platform_of, read_config, read_parts
 from entrepot.model.names import Tag
-from entrepot.model.stored import LinkedBlob, ListedManifest, ListedTag
+from entrepot.model.stored import ListedManifest, ListedTag
 from entrepot.services.access import Access
+from entrepot.services.objects import Objects
 
 TAGS = 100  # of one manifest that are shown
 
@@ -35,10 +35,10 @@ class Contents:
     """
 
     def __init__(
-        self, database: Database, store: DiskStore, access: Access, *, config_bytes: int
+        self, database: Database, objects: Objects, access: Access, *, config_bytes: int
     ) -> None:
         self._database = database
-        self._store = store
+        self._objects = objects
         self._access = access
         self._config_bytes = config_bytes
 
@@ -98,10 +98,8 @@ class Contents:
             blob = await blobs.find(tx, repository_id, parts.config.digest)
         if blob is None or blob.size > self._config_bytes:
             return None
-        return await asyncio.to_thread(self._read, blob)
-
-    def _read(self, blob: LinkedBlob) -> dict[str, object] | None:
         try:
-            return read_config(self._store.open(blob.storage_key, blob.size).path.read_bytes())
-        except (ObjectMissing, FileNotFoundError):
+            file = await self._objects.open(blob)
+            return await asyncio.to_thread(lambda: read_config(file.path.read_bytes()))
+        except (ObjectMissing, StorageFailed, FileNotFoundError):
             return None  # a pull says so; here the rest of the manifest is worth showing

@@ -10,13 +10,14 @@ from entrepot.db.database import Transaction
 from entrepot.db.fetches import FetchRow
 from entrepot.model.access import Repository
 from entrepot.model.digests import Digest
-from entrepot.model.errors import Conflict, EntrepotError, ObjectMissing
+from entrepot.model.errors import Conflict, EntrepotError
 from entrepot.model.upstreams import Source
 from entrepot.services.fetch_follow import Following
 from entrepot.services.fetch_lead import Leading, Means
 from entrepot.services.fetch_progress import Progress
 from entrepot.services.fetch_relay import Relays
 from entrepot.services.fetch_watch import GivenUp, given_up
+from entrepot.services.objects import is_whole
 
 log = structlog.get_logger()
 
@@ -176,13 +177,8 @@ class Fetch:
 
     async def _is_stored(self, tx: Transaction) -> bool:
         blob = await blobs.find_from(tx, self._source.upstream_id, str(self._digest))
-        if blob is None:
-            return False
-        try:
-            self._means.store.open(blob.storage_key, blob.size)
-        except ObjectMissing:
-            return False  # storing it again heals it
-        return True
+        # Storing it again heals it.
+        return blob is not None and is_whole(self._means.store, blob)
 
     async def _lead(self, id: str, spool: Spool, *, is_listed: bool = True) -> None:  # noqa: A002
         try:

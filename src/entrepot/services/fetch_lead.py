@@ -26,6 +26,7 @@ from entrepot.model.upstreams import Source
 from entrepot.services.fetch_fill import Filling
 from entrepot.services.fetch_progress import Progress
 from entrepot.services.holdings import hold_blob, keep_object
+from entrepot.services.objects import Objects
 
 log = structlog.get_logger()
 
@@ -100,6 +101,7 @@ class Means:
 
     database: Database
     store: DiskStore
+    objects: Objects
     spools: SpoolFolder
     remotes: Remotes
     clock: Clock
@@ -273,16 +275,16 @@ class Leading:
         self._require_right(spool)
         spool.seal()
         self._progress.reach(spool.size, is_right=True)
-        await self._means.store.adopt(spool, self._id)
+        stamp = await self._means.store.adopt(spool, self._id)
         size = spool.size
-        if not await self._means.database.write(lambda tx: self._store(tx, size)):
+        if not await self._means.database.write(lambda tx: self._store(tx, size, stamp)):
             # Another process leads by now and stores its own; nobody points at ours.
             self._means.store.remove(self._id)
         log.info(
             "blob.fetched", digest=str(self._digest), size=size, upstream=self._source.upstream_id
         )
 
-    async def _store(self, tx: Transaction, size: int) -> bool:
+    async def _store(self, tx: Transaction, size: int, stamp: int) -> bool:
         """Make the object a blob of those who asked; False when it is not to be one."""
         digest, now = str(self._digest), self._means.clock.now()
         if not await fetches.delete(tx, self._id) and self._is_listed:
@@ -301,6 +303,7 @@ class Leading:
             digest=digest,
             size=size,
             storage_key=self._id,
+            stamp=stamp,
             now=now,
             due_at=due_at,
         )

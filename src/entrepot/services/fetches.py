@@ -147,7 +147,7 @@ class Fetches:
         async with self._means.database.read() as tx:
             linked = await blobs.find(tx, repository.id, str(digest))
             blob = linked or await blobs.find_from(tx, _source(repository).upstream_id, str(digest))
-        file = self._open(blob)
+        file = await self._open(blob)
         if file is None or linked is not None:
             return file
         # Somebody else's: what one credential fetched is another's once that has proved access.
@@ -158,11 +158,11 @@ class Fetches:
             return None
         return file
 
-    def _open(self, blob: LinkedBlob | None) -> File | None:
+    async def _open(self, blob: LinkedBlob | None) -> File | None:
         if blob is None:
             return None
         try:
-            return self._means.store.open(blob.storage_key, blob.size)
+            return await self._means.objects.open(blob)
         except ObjectMissing:
             return None
 

@@ -4,8 +4,8 @@ from entrepot.blobs.disk import DiskStore
 from entrepot.db import accounts, blobs, collection, tombstones
 from entrepot.db.database import Transaction
 from entrepot.model.access import Repository
-from entrepot.model.errors import ObjectMissing
 from entrepot.model.ids import new_id
+from entrepot.services.objects import is_whole
 
 
 async def keep_object(
@@ -15,22 +15,24 @@ async def keep_object(
     digest: str,
     size: int,
     storage_key: str,
+    stamp: int,
     now: int,
     due_at: int,
 ) -> None:
     """Record that an object, durable by now, holds this digest. Times in µs.
 
-    When somebody else has stored it before, one of the two is a duplicate, to go when it is due.
+    When somebody else has stored it before, one of the two is a duplicate, to go when it is due:
+    the other one unless it is known to be right, as ours is.
     """
-    key = await blobs.put(tx, digest=digest, size=size, storage_key=storage_key, now=now)
-    if key == storage_key:
+    stored = await blobs.put(
+        tx, digest=digest, size=size, storage_key=storage_key, stamp=stamp, now=now
+    )
+    if stored.storage_key == storage_key:
         return
     duplicate = storage_key
-    try:
-        store.open(key, size)
-    except ObjectMissing:
-        duplicate = key
-        await blobs.heal(tx, digest, storage_key=storage_key)
+    if stored.size != size or not is_whole(store, stored):
+        duplicate = stored.storage_key
+        await blobs.heal(tx, digest, size=size, storage_key=storage_key, stamp=stamp, now=now)
     await tombstones.bury(tx, storage_key=duplicate, digest=digest, size=size, due_at=due_at)
 
 

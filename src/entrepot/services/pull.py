@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from entrepot.blobs.answers import File
-from entrepot.blobs.disk import DiskStore
 from entrepot.db import blobs, manifests, repositories, tags
 from entrepot.db.database import Database, Transaction, Work
 from entrepot.model.access import Repository
@@ -19,6 +18,7 @@ from entrepot.model.errors import (
 )
 from entrepot.model.names import Reference
 from entrepot.model.stored import LinkedBlob, Referrer, ReferrerPage, StoredManifest, TagPage
+from entrepot.services.objects import Objects
 
 _SCAN = 1_000  # repositories that one statement looks at for a caller who may see few
 # Referrers are read by so many until their texts have so many characters.
@@ -29,9 +29,9 @@ _WEIGHT = 8_000_000
 class Pull:
     """The reads of a hosted repository. `grace` is how long unused content is protected, in µs."""
 
-    def __init__(self, database: Database, store: DiskStore, clock: Clock, *, grace: int) -> None:
+    def __init__(self, database: Database, objects: Objects, clock: Clock, *, grace: int) -> None:
         self._database = database
-        self._store = store
+        self._objects = objects
         self._clock = clock
         self._grace = grace
 
@@ -80,12 +80,12 @@ class Pull:
         """
         blob = await self._linked(repository, digest)
         try:
-            file = self._store.open(blob.storage_key, blob.size)
+            file = await self._objects.open(blob)
         except ObjectMissing:
             # The row may have got another key since it was read.
             blob = await self._linked(repository, digest)
             try:
-                file = self._store.open(blob.storage_key, blob.size)
+                file = await self._objects.open(blob)
             except ObjectMissing as error:
                 if not renew:
                     raise

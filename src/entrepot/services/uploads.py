@@ -162,9 +162,9 @@ class Uploads:
             require_length(current, after, chunk)
             await self._require_digest(upload, after, digest)
             async with self._distrusting(upload, after):
-                await upload.commit()
+                stamp = await upload.commit()
             await self._database.write(
-                lambda tx: self._link(tx, actor, address, after, str(digest))
+                lambda tx: self._link(tx, actor, address, after, str(digest), stamp)
             )
             self._live.drop(after.id)
 
@@ -172,12 +172,19 @@ class Uploads:
         """A client that did not hear our 201 asks again. Raises UploadUnknown."""
         if session.digest == str(digest):
             async with self._database.read() as tx:
-                if await blobs.find(tx, session.repository_id, str(digest)) is not None:
-                    return
+                blob = await blobs.find(tx, session.repository_id, str(digest))
+            if blob is not None and not blob.is_damaged:
+                return
         raise UploadUnknown(_NO_UPLOAD, upload=session.id)
 
     async def _link(
-        self, tx: Transaction, actor: Actor, address: Address, session: UploadSession, digest: str
+        self,
+        tx: Transaction,
+        actor: Actor,
+        address: Address,
+        session: UploadSession,
+        digest: str,
+        stamp: int,
     ) -> None:
         """The row that a 201 stands for; only now may anything point at the bytes."""
         now = self._clock.now()
@@ -191,6 +198,7 @@ class Uploads:
             digest=digest,
             size=session.size,
             storage_key=session.storage_key,
+            stamp=stamp,
             now=now,
             due_at=protected_until,
         )

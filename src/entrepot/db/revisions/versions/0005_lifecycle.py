@@ -56,7 +56,7 @@ CREATE TABLE collection_days (
 ALTER TABLE blobs ADD COLUMN stamp BIGINT;
 ALTER TABLE blobs ADD COLUMN scrubbed_at BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE blobs ADD COLUMN damaged_at BIGINT;
-CREATE INDEX blobs_by_scrub ON blobs (scrubbed_at, digest) WHERE damaged_at IS NULL;
+CREATE INDEX blobs_by_scrub ON blobs (scrubbed_at, digest);
 CREATE INDEX blobs_damaged ON blobs (digest) WHERE damaged_at IS NOT NULL;
 
 ALTER TABLE byte_deltas ADD COLUMN tags BIGINT NOT NULL DEFAULT 0;

@@ -1,0 +1,62 @@
+"""Reading a stored object again, to see what its bytes are by now."""
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from entrepot.blobs.faults import storage_faults
+from entrepot.model.digests import new_hash
+from entrepot.model.errors import ObjectMissing
+
+_PIECE_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an object is. `stamp` is from before its bytes were read: a later change shows."""
+
+    size: int
+    hex: str
+    stamp: int
+
+
+class ReadBack:
+    """One object, hashed slice by slice. For any thread, one at a time."""
+
+    def __init__(self, path: Path, algorithm: str) -> None:
+        """Open it. Raises ObjectMissing, StorageFailed."""
+        with storage_faults("read an object"):
+            try:
+                self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except FileNotFoundError as error:
+                message = "a stored object is missing"
+                raise ObjectMissing(message, key=path.name) from error
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(self._fd)
+            message = "a stored object is no file"
+            raise ObjectMissing(message, key=path.name)
+        self._stamp = status.st_ctime_ns
+        self._hash = new_hash(algorithm)
+        self._size = 0
+
+    def step(self, most: int) -> int:
+        """Hash up to `most` bytes more; how many, 0 at the end. Raises StorageFailed."""
+        begun = self._size
+        with storage_faults("read an object"):
+            while (wanted := min(_PIECE_BYTES, begun + most - self._size)) > 0:
+                piece = os.pread(self._fd, wanted, self._size)
+                if not piece:
+                    break
+                self._hash.update(piece)
+                self._size += len(piece)
+        return self._size - begun
+
+    def found(self) -> Found:
+        """What was read."""
+        return Found(self._size, self._hash.hexdigest(), self._stamp)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._fd)

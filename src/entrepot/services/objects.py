@@ -1,0 +1,135 @@
+"""Opening stored objects: one that changed without us is read again before anybody gets it.
+
+Damage is found here and by scrub, noted at the blob, and means the same everywhere: not here for
+whoever could send it again, a failure of ours for whoever wants the bytes.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from entrepot.blobs.answers import File
+from entrepot.blobs.disk import DiskStore
+from entrepot.blobs.readback import Found
+from entrepot.db import scrub
+from entrepot.db.database import Database, Work
+from entrepot.model.clock import Clock
+from entrepot.model.digests import Digest
+from entrepot.model.errors import (
+    ObjectMissing,
+    StorageFailed,
+    StorageFull,
+    Unavailable,
+)
+from entrepot.model.stored import LinkedBlob
+from entrepot.telemetry.observe import Observe, ignore
+
+_AT_ONCE = 2  # objects that one process reads again for whoever asks for them
+
+log = structlog.get_logger()
+
+
+def is_whole(store: DiskStore, blob: LinkedBlob) -> bool:
+    """Whether the blob's object is as it was when it was last known to be right."""
+    if blob.is_damaged:
+        return False
+    try:
+        return store.open(blob.storage_key, blob.size).stamp == blob.stamp
+    except (ObjectMissing, StorageFailed):
+        return False
+
+
+class Objects:
+    """The stored objects, as this process knows them. `observe` counts what is read again."""
+
+    def __init__(
+        self, database: Database, store: DiskStore, clock: Clock, observe: Observe = ignore
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._clock = clock
+        self._observe = observe
+        self._few = asyncio.Semaphore(_AT_ONCE)
+        self._running: dict[str, asyncio.Task[Found]] = {}
+
+    async def open(self, blob: LinkedBlob) -> File:
+        """Where the blob's bytes are. Raises ObjectMissing, StorageFailed."""
+        if blob.is_damaged and blob.stamp is None:
+            raise _damaged(blob)
+        try:
+            file = self._store.open(blob.storage_key, blob.size)
+        except ObjectMissing as error:
+            if not blob.is_damaged:
+                await self._note_damaged(blob, error.message, stamp=blob.stamp)
+            raise
+        if file.stamp == blob.stamp and not blob.is_damaged:
+            return file
+        if blob.is_damaged and file.stamp != blob.stamp:
+            raise _damaged(blob)
+        found = await self._examine_once(blob)
+        if found.stamp != file.stamp:
+            message = "a stored object is being changed while it is read; try again"
+            raise ObjectMissing(message, digest=blob.digest, key=blob.storage_key)
+        return file
+
+    async def examine(
+        self, blob: LinkedBlob, pause: Callable[[int], Awaitable[None]] | None = None
+    ) -> Found:
+        """Read the object again and note how it is. Raises ObjectMissing, StorageFailed.
+
+        `pause` is awaited after each slice, with its bytes. A store that fails proves nothing: then
+        nothing is noted.
+        """
+        digest = Digest.parse(blob.digest)
+        try:
+            found = await self._store.read_back(blob.storage_key, digest.algorithm, pause)
+        except ObjectMissing as error:
+            await self._note_damaged(blob, error.message, stamp=blob.stamp)
+            raise
+        self._observe("objects", 1)
+        self._observe("bytes", found.size)
+        if found.hex != digest.hex:
+            await self._note_damaged(blob, "its bytes have another digest", stamp=None)
+            raise _damaged(blob)
+        now = self._clock.now()
+        await self._note(lambda tx: scrub.note_right(tx, blob, stamp=found.stamp, now=now))
+        if blob.is_damaged:
+            log.info("blob.restored", digest=blob.digest, key=blob.storage_key)
+        return found
+
+    async def _examine_once(self, blob: LinkedBlob) -> Found:
+        """Examine for all who ask meanwhile; it outlives each of them."""
+        task = self._running.get(blob.storage_key)
+        if task is None:
+            task = self._running[blob.storage_key] = asyncio.create_task(self._in_turn(blob))
+            task.add_done_callback(lambda _: self._running.pop(blob.storage_key, None))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(task)
+
+    async def _in_turn(self, blob: LinkedBlob) -> Found:
+        async with self._few:
+            log.info("object.changed", digest=blob.digest, key=blob.storage_key, size=blob.size)
+            return await self.examine(blob)
+
+    async def _note_damaged(self, blob: LinkedBlob, why: str, *, stamp: int | None) -> None:
+        now = self._clock.now()
+        is_so = await self._note(lambda tx: scrub.note_damaged(tx, blob, stamp=stamp, now=now))
+        if is_so and not blob.is_damaged:
+            self._observe("damaged", 1)
+            log.error("blob.damaged", digest=blob.digest, key=blob.storage_key, why=why)
+
+    async def _note(self, work: Work[bool]) -> bool:
+        """Whether the blob still lives at that key; also when nothing can be written.
+
+        What is noted is seen again: nobody who only pulls may fail for it.
+        """
+        try:
+            return await self._database.write(work, durable=False)
+        except (StorageFull, StorageFailed, Unavailable):
+            return True
+
+
+def _damaged(blob: LinkedBlob) -> ObjectMissing:
+    message = "a stored blob is damaged; push it again to mend it"
+    return ObjectMissing(message, digest=blob.digest, key=blob.storage_key)
