@@ -17,6 +17,7 @@ from entrepot.db import (
     projects,
     repositories,
     sync_runs,
+    tag_patterns,
     tags,
     tokens,
 )
@@ -122,7 +123,7 @@ WALKS = {
     "tags": lambda tx: tags.find_all(tx, 1, prefix="v", after="", limit=100),
     "a tag": lambda tx: tags.find(tx, 1, "v1"),
     "tags of a manifest": lambda tx: tags.names_of(tx, 1, "sha256:0", limit=100),
-    "tags that fit": lambda tx: tags.find_match(tx, 1, "v*-x"),
+    "tags that fit": lambda tx: tag_patterns.find_match(tx, 1, "v*-x"),
     "the end of all tags": lambda tx: tags.end_all(tx, 1, now=1),
     "manifests": lambda tx: manifests.find_all(tx, 1, after="", limit=100),
     "a manifest": lambda tx: manifests.get(tx, 1, "sha256:0"),

@@ -1,7 +1,8 @@
 """Tags, and what each was before."""
 
+from dataclasses import dataclass
+
 from entrepot.db.database import Row, Transaction
-from entrepot.model.access import is_match
 from entrepot.model.stored import HeldTag, ListedTag
 
 _SELECT = """
@@ -10,7 +11,15 @@ _SELECT = """
           JOIN manifests AS m ON m.repository_id = t.repository_id AND m.digest = t.digest
          WHERE t.repository_id = :repository_id
 """
-_CANDIDATES = 1_000
+_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The digest that a tag left behind, if another; whether it is a pushed tag only now."""
+
+    left: str | None
+    is_new: bool
 
 
 async def move(
@@ -22,27 +31,31 @@ async def move(
     token_id: int | None,
     now: int,
     is_pushed: bool = True,
-) -> str | None:
-    """Point the tag at `digest`; the digest that it leaves behind, if another.
+) -> Moved:
+    """Point the tag at `digest`.
 
     Versions never repeat: a tag that was deleted goes on where its history ended. Not `is_pushed`:
     an upstream moves it, which leaves a tag alone that was pushed.
     """
-    before, version, may_move = await _lock(
+    before, version, was_pushed = await _lock(
         tx, repository_id, name, digest, now=now, is_pushed=is_pushed
     )
-    if not may_move or (before == digest and await _is_open(tx, repository_id, name, version)):
-        return None
-    await _end(tx, repository_id, name, now=now)
-    version = await _begin(tx, repository_id, name, digest, token_id=token_id, now=now)
-    await _point(tx, repository_id, name, digest, version=version)
-    return before if before != digest else None
+    is_new = is_pushed and (version == 0 or not was_pushed)
+    if was_pushed and not is_pushed:
+        return Moved(None, is_new=False)
+    if before != digest or not await _is_open(tx, repository_id, name, version):
+        await _end(tx, repository_id, name, now=now)
+        version = await _begin(tx, repository_id, name, digest, token_id=token_id, now=now)
+    elif not is_new:
+        return Moved(None, is_new=False)
+    await _point(tx, repository_id, name, digest, version=version, is_pushed=is_pushed)
+    return Moved(before if before != digest else None, is_new=is_new)
 
 
 async def _lock(
     tx: Transaction, repository_id: int, name: str, digest: str, *, now: int, is_pushed: bool
 ) -> tuple[str, int, bool]:
-    """Digest and version of the tag as it is, made if it is new; whether it may move so.
+    """Digest and version of the tag as it is, and whether it was pushed; made if it is new.
 
     The no-op upsert takes the row's lock before it is read: two pushes of one tag go in turn.
     """
@@ -52,8 +65,7 @@ async def _lock(
         VALUES (:repository_id, :name, :digest, 0, :now, :is_pushed)
         ON CONFLICT (repository_id, name) DO UPDATE
            SET pushed_at = CASE WHEN excluded.is_pushed >= tags.is_pushed THEN excluded.pushed_at
-                                ELSE tags.pushed_at END,
-               is_pushed = CASE WHEN excluded.is_pushed = 1 THEN 1 ELSE tags.is_pushed END
+                                ELSE tags.pushed_at END
         RETURNING digest, version, is_pushed
         """,
         repository_id=repository_id,
@@ -63,8 +75,8 @@ async def _lock(
         is_pushed=int(is_pushed),
     )
     if row is None:
-        return digest, 0, True
-    return str(row[0]), int(row[1] or 0), bool(row[2]) is is_pushed
+        return digest, 0, is_pushed
+    return str(row[0]), int(row[1] or 0), bool(row[2])
 
 
 async def _begin(
@@ -100,13 +112,13 @@ async def _begin(
 
 
 async def _point(
-    tx: Transaction, repository_id: int, name: str, digest: str, *, version: int
+    tx: Transaction, repository_id: int, name: str, digest: str, *, version: int, is_pushed: bool
 ) -> None:
     """The tag names this digest from here on."""
     await tx.execute(
         """
         UPDATE tags
-           SET digest = :digest, version = :version
+           SET digest = :digest, version = :version, is_pushed = :is_pushed
          WHERE repository_id = :repository_id
            AND name = :name
         """,
@@ -114,6 +126,7 @@ async def _point(
         name=name,
         digest=digest,
         version=version,
+        is_pushed=int(is_pushed),
     )
 
 
@@ -138,14 +151,16 @@ async def is_mirrored(tx: Transaction, repository_id: int, name: str) -> bool:
     return row is not None and bool(row[0])
 
 
-async def delete(tx: Transaction, repository_id: int, name: str, *, now: int) -> str | None:
-    """Remove the tag, not what it pointed at; the digest it pointed at."""
+async def delete(
+    tx: Transaction, repository_id: int, name: str, *, now: int
+) -> tuple[str, bool] | None:
+    """Remove the tag, not what it pointed at; the digest it pointed at, and whether pushed."""
     row = await tx.fetch_one(
         """
         DELETE FROM tags
          WHERE repository_id = :repository_id
            AND name = :name
-        RETURNING digest
+        RETURNING digest, is_pushed
         """,
         repository_id=repository_id,
         name=name,
@@ -153,7 +168,7 @@ async def delete(tx: Transaction, repository_id: int, name: str, *, now: int) ->
     if row is None:
         return None
     await _end(tx, repository_id, name, now=now)
-    return str(row[0])
+    return str(row[0]), bool(row[1])
 
 
 async def delete_mirrored(
@@ -184,22 +199,24 @@ async def delete_mirrored(
     return str(row[0])
 
 
-async def delete_all_of(tx: Transaction, repository_id: int, digest: str, *, now: int) -> list[str]:
-    """Remove every tag that points at a manifest; their names."""
+async def delete_all_of(
+    tx: Transaction, repository_id: int, digest: str, *, now: int
+) -> dict[str, bool]:
+    """Remove every tag that points at a manifest; their names, and whether each was pushed."""
     rows = await tx.fetch_all(
         """
         DELETE FROM tags
          WHERE repository_id = :repository_id
            AND digest = :digest
-        RETURNING name
+        RETURNING name, is_pushed
         """,
         repository_id=repository_id,
         digest=digest,
     )
-    names = sorted(str(row[0]) for row in rows)
-    for name in names:
+    found = {str(name): bool(is_pushed) for name, is_pushed in sorted(rows)}
+    for name in found:
         await _end(tx, repository_id, name, now=now)
-    return names
+    return found
 
 
 async def page(tx: Transaction, repository_id: int, *, after: str, limit: int) -> list[str]:
@@ -288,45 +305,8 @@ async def names_of(tx: Transaction, repository_id: int, digest: str, *, limit: i
     return [str(row[0]) for row in rows]
 
 
-async def find_match(tx: Transaction, repository_id: int, pattern: str) -> str | None:
-    """A tag that fits `pattern`. Walks the tags that begin as the pattern does.
-
-    LIKE narrows them down; it ignores case on SQLite, so what it finds is matched once more.
-    """
-    prefix = pattern.partition("*")[0]
-    like = pattern
-    for letter in "!%_":
-        like = like.replace(letter, f"!{letter}")
-    after = ""
-    while True:
-        rows = await tx.fetch_all(
-            """
-            SELECT name
-              FROM tags
-             WHERE repository_id = :repository_id
-               AND name > :after
-               AND name >= :prefix
-               AND name < :end
-               AND name LIKE :pattern ESCAPE '!'
-             ORDER BY name
-             LIMIT :limit
-            """,
-            repository_id=repository_id,
-            after=after,
-            prefix=prefix,
-            end=f"{prefix}~",
-            pattern=like.replace("*", "%"),
-            limit=_CANDIDATES,
-        )
-        names = [str(row[0]) for row in rows]
-        found = next((name for name in names if is_match(pattern, name)), None)
-        if found is not None or len(names) < _CANDIDATES:
-            return found
-        after = names[-1]
-
-
-async def end_all(tx: Transaction, repository_id: int, *, now: int) -> None:
-    """Remove every tag of a repository; their history ends now."""
+async def end_all(tx: Transaction, repository_id: int, *, now: int) -> int:
+    """Remove every tag of a repository, whose history ends now; how many were pushed."""
     await tx.execute(
         """
         UPDATE tag_history
@@ -337,9 +317,23 @@ async def end_all(tx: Transaction, repository_id: int, *, now: int) -> None:
         repository_id=repository_id,
         now=now,
     )
-    await tx.execute(
-        "DELETE FROM tags WHERE repository_id = :repository_id", repository_id=repository_id
-    )
+    pushed = 0
+    while rows := await tx.fetch_all(
+        """
+        DELETE FROM tags
+         WHERE repository_id = :repository_id
+           AND name IN (SELECT name
+                          FROM tags
+                         WHERE repository_id = :repository_id
+                         ORDER BY name
+                         LIMIT :limit)
+        RETURNING is_pushed
+        """,
+        repository_id=repository_id,
+        limit=_AT_ONCE,
+    ):
+        pushed += sum(1 for row in rows if row[0])
+    return pushed
 
 
 def _listed(row: Row) -> ListedTag:

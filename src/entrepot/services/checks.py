@@ -267,12 +267,12 @@ class Checks:
         """Point the tag at a manifest, unless it is immutable and points at another."""
         if is_immutable(repository, tag) and await tags.find(tx, repository.id, tag.text):
             return
-        left = await tags.move(
+        moved = await tags.move(
             tx, repository.id, tag.text, digest, token_id=None, now=now, is_pushed=False
         )
-        if left is not None:
+        if moved.left is not None:
             due_at = now + self._grace
-            await collection.review(tx, "manifest", repository.id, left, due_at=due_at)
+            await collection.review(tx, "manifest", repository.id, moved.left, due_at=due_at)
 
     async def _drop(self, repository: Repository, reference: Reference, asked_at: int) -> None:
         """Remember that the upstream has no such thing."""

@@ -1,12 +1,12 @@
 """Taking content out of a repository. Nothing is destroyed: rows are marked, reviews queued."""
 
-from entrepot.db import blobs, collection, manifests, tags
+from entrepot.db import accounts, blobs, collection, manifests, tags
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Action, Actor, Repository, is_match
 from entrepot.model.clock import Clock
 from entrepot.model.digests import Digest
 from entrepot.model.errors import BlobUnknown, Denied, ManifestUnknown, NameUnknown, Unsupported
-from entrepot.model.ids import to_text
+from entrepot.model.ids import new_id, to_text
 from entrepot.model.names import Tag
 from entrepot.model.tenancy import Change
 from entrepot.services.access import Access
@@ -36,10 +36,12 @@ class Delete:
             now = self._clock.now()
             repository = await self._repository(tx, actor, Action.DELETE_TAG, where)
             _require_deletable(repository, [tag.text])
-            digest = await tags.delete(tx, repository.id, tag.text, now=now)
-            if digest is None:
+            deleted = await tags.delete(tx, repository.id, tag.text, now=now)
+            if deleted is None:
                 message = "no such tag in this repository"
                 raise ManifestUnknown(message, tag=tag.text)
+            digest, was_pushed = deleted
+            await self._uncount(tx, repository, int(was_pushed), now)
             await self._review(tx, "manifest", repository, digest, now)
             change = _change("tag.deleted", repository, digest=digest, tag=tag.text)
             await record(tx, actor, change, now=now)
@@ -62,8 +64,10 @@ class Delete:
             if parent is not None:
                 message = f"the index {parent} lists this manifest; delete the index first"
                 raise Unsupported(message, digest=str(digest), index=parent)
-            names = await tags.delete_all_of(tx, repository.id, str(digest), now=now)
+            deleted = await tags.delete_all_of(tx, repository.id, str(digest), now=now)
+            names = list(deleted)
             _require_deletable(repository, names)
+            await self._uncount(tx, repository, sum(deleted.values()), now)
             await self._review(tx, "manifest", repository, str(digest), now)
             for kind, part in await manifests.find_parts(tx, repository.id, str(digest)):
                 await self._review(tx, kind, repository, part, now)
@@ -103,6 +107,11 @@ class Delete:
         if not isinstance(found, Repository):
             raise NameUnknown(NO_REPOSITORY, name=str(where.name))
         return found
+
+    async def _uncount(self, tx: Transaction, repository: Repository, tags: int, now: int) -> None:
+        """Count so many pushed tags less."""
+        owner = repository.organisation_id
+        await accounts.count_tags(tx, owner, -tags, now=now, id=new_id())
 
     async def _review(
         self, tx: Transaction, kind: str, repository: Repository, digest: str, now: int

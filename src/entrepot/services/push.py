@@ -101,9 +101,10 @@ class Push:
         where = await self._access.admit(tx, actor, Action.PUSH, address)
         repository = await self._addresses.ensure(tx, actor, address, where, now)
         await self._require_begun(tx, actor, repository, opened_before, now)
-        await self._put(tx, repository, digest, facts, body, now)
+        is_new = await self._put(tx, repository, digest, facts, body, now)
         names = sorted({tag.text for tag in tag_names})
-        rootless = await _move_tags(tx, actor, repository, digest, names, now)
+        rootless, new_tags = await _move_tags(tx, actor, repository, digest, names, now)
+        await _account(tx, repository, digest, len(body) if is_new else 0, new_tags, now)
         if not names:
             rootless.add(digest)
         for orphan in sorted(rootless):
@@ -142,8 +143,8 @@ class Push:
         facts: ManifestFacts,
         body: bytes,
         now: int,
-    ) -> None:
-        """Store the manifest with what it refers to, protected, and account for it if it is new."""
+    ) -> bool:
+        """Store the manifest with what it refers to, protected; whether it is new."""
         protected_until = now + self._grace
         found_blobs, found_children, depth = await self._hold(
             tx, repository, facts, protected_until
@@ -167,16 +168,7 @@ class Push:
         await manifests.add_references(
             tx, repository.id, digest, blobs=found_blobs, children=found_children
         )
-        if is_new:
-            await accounts.gained(
-                tx,
-                organisation_id=repository.organisation_id,
-                repository_id=repository.id,
-                digest=digest,
-                bytes_count=len(body),
-                now=now,
-                ids=(new_id(), new_id()),
-            )
+        return is_new
 
     async def _hold(
         self, tx: Transaction, repository: Repository, facts: ManifestFacts, until: int
@@ -223,16 +215,41 @@ async def _move_tags(
     digest: str,
     names: list[str],
     now: int,
-) -> set[str]:
-    """Point the tags at a manifest; the ones that they pointed at. Raises Denied."""
+) -> tuple[set[str], int]:
+    """Point the tags at a manifest; the ones that they pointed at, how many are new.
+
+    Raises Denied.
+    """
     left_behind: set[str] = set()
+    new = 0
     for name in names:
         await _require_own(tx, repository, name)
-        before = await tags.move(tx, repository.id, name, digest, token_id=actor.token_id, now=now)
-        if before is not None:
+        moved = await tags.move(tx, repository.id, name, digest, token_id=actor.token_id, now=now)
+        new += moved.is_new
+        if moved.left is not None:
             _require_movable(repository, name)
-            left_behind.add(before)
-    return left_behind
+            left_behind.add(moved.left)
+    return left_behind, new
+
+
+async def _account(
+    tx: Transaction, repository: Repository, digest: str, bytes_new: int, new_tags: int, now: int
+) -> bool:
+    """Count what a push brought; whether its organisation has more bytes now."""
+    organisation_id = repository.organisation_id
+    if not bytes_new:
+        await accounts.count_tags(tx, organisation_id, new_tags, now=now, id=new_id())
+        return False
+    return await accounts.gained(
+        tx,
+        organisation_id=organisation_id,
+        repository_id=repository.id,
+        digest=digest,
+        bytes_count=bytes_new,
+        now=now,
+        ids=(new_id(), new_id()),
+        tags=new_tags,
+    )
 
 
 async def _require_own(tx: Transaction, repository: Repository, name: str) -> None:

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from entrepot.db import (
+    accounts,
     collection,
     installation,
     lookups,
     organisations,
     projects,
     repositories,
+    tag_patterns,
     tags,
     uploads,
 )
@@ -307,11 +309,13 @@ class Repositories:
         if not await repositories.delete(tx, repository.id, version=found.version, now=now):
             raise Stale(STALE)
         for pattern in (*repository.immutable_tags, *repository.protected_tags):
-            name = await tags.find_match(tx, repository.id, pattern)
+            name = await tag_patterns.find_match(tx, repository.id, pattern)
             if name is not None:
                 message = f"the tag {name} is kept here by the pattern {pattern}"
                 raise Denied(message, tag=name)
-        await tags.end_all(tx, repository.id, now=now)
+        pushed = await tags.end_all(tx, repository.id, now=now)
+        owner = repository.organisation_id
+        await accounts.count_tags(tx, owner, -pushed, now=now, id=new_id())
         await lookups.forget_all(tx, repository.id)
         await projects.unlink_all_of(tx, repository.id)
         await uploads.delete_all_of(tx, repository.id)
