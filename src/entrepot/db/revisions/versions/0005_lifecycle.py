@@ -18,7 +18,8 @@ ALTER TABLE organisations ADD COLUMN quota_tags BIGINT;
 
 ALTER TABLE repositories ADD COLUMN retention TEXT;
 ALTER TABLE repositories ADD COLUMN retention_due_at BIGINT NOT NULL DEFAULT 0;
-CREATE INDEX repositories_by_retention ON repositories (retention_due_at) WHERE deleted_at IS NULL;
+CREATE INDEX repositories_by_retention
+    ON repositories (organisation_id, retention_due_at) WHERE deleted_at IS NULL;
 CREATE INDEX repositories_deleted
     ON repositories (organisation_id, path, deleted_at) WHERE deleted_at IS NOT NULL;
 
