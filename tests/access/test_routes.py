@@ -8,7 +8,13 @@ from entrepot.model.access import Action
 from tests.access import routes, table
 from tests.access.requests import full_path
 
-READING = {Action.BROWSE, Action.PULL, Action.CATALOG, Action.SEE_ORGANISATION}
+READING = {
+    Action.BROWSE,
+    Action.PULL,
+    Action.CATALOG,
+    Action.SEE_ORGANISATION,
+    Action.SEE_USAGE,
+}
 SAFE = {"GET", "HEAD"}
 
 

@@ -363,3 +363,28 @@ async def test_our_own_mistakes_are_not_disguised(database):
             await tx.fetch_one("SELECT 1 FROM no_such_table")
 
     assert not type(found.value).__module__.startswith("entrepot")
+
+
+async def test_byte_seconds_may_outgrow_64_bits(database):
+    async def work(tx: Transaction) -> None:
+        await tx.execute(
+            "INSERT INTO usage_points VALUES (1, 0, 0, :bytes, 0, :seconds)",
+            bytes=BIGGEST,
+            seconds=0.5,
+        )
+        await tx.execute(
+            """
+            UPDATE usage_points
+               SET byte_seconds = usage_points.byte_seconds
+                                + CAST(grown.bytes AS DOUBLE PRECISION) * :seconds
+              FROM (SELECT CAST(SUM(bytes) AS BIGINT) AS bytes FROM usage_points) AS grown
+             WHERE usage_points.organisation_id = 1
+            """,
+            seconds=86_400,
+        )
+
+    await database.write(work)
+
+    async with database.read() as tx:
+        (row,) = await tx.fetch_all("SELECT bytes, byte_seconds FROM usage_points")
+    assert row == (BIGGEST, float(BIGGEST) * 86_400 + 0.5)

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
-Value = int | str | bytes | None
+Value = int | float | str | bytes | None
 Row = tuple[Value, ...]
 T = TypeVar("T")
 

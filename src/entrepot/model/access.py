@@ -35,6 +35,7 @@ class Action(StrEnum):
     MANAGE_OWNERS = "manage-owners"
     AUDIT = "audit"
     SEE_ORGANISATION = "see-organisation"
+    SEE_USAGE = "see-usage"
     MANAGE_ORGANISATION = "manage-organisation"
     OWN_ORGANISATION = "own-organisation"
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 
 from entrepot.model.access import Action, Role
 
-_READ = frozenset({Action.PULL, Action.CATALOG, Action.BROWSE, Action.SEE_ORGANISATION})
+_READ = frozenset(
+    {Action.PULL, Action.CATALOG, Action.BROWSE, Action.SEE_ORGANISATION, Action.SEE_USAGE}
+)
 _WRITE = _READ | {Action.PUSH, Action.DELETE_TAG, Action.CREATE_REPOSITORY}
 _MEMBER = _WRITE | {Action.CREATE_PROJECT, Action.CREATE_PULL_TOKEN}
 _ADMIN = _MEMBER | {
@@ -42,6 +44,7 @@ ADMINISTRATOR_ACTIONS = frozenset(
     {
         Action.ADMINISTER,
         Action.SEE_ORGANISATION,
+        Action.SEE_USAGE,
         Action.MANAGE_ORGANISATION,
         Action.OWN_ORGANISATION,
     }
@@ -59,6 +62,7 @@ _WORD_OF: Mapping[Action, str] = {
     Action.PULL: "pull",
     Action.BROWSE: "pull",
     Action.SEE_ORGANISATION: "pull",
+    Action.SEE_USAGE: "pull",
     Action.PUSH: "push",
     Action.CREATE_REPOSITORY: "push",
     Action.DELETE_TAG: "delete",

@@ -9,8 +9,9 @@ down_revision = "0004"
 # collection. NULL where it never had one, or the tag moved on: then it ages by retention.
 # mirrored_children has no foreign keys: what an upstream gave may come and go in any order.
 # `stamp` is what the store said of an object when it was last hashed; another one is a change that
-# we did not make. usage_points are cumulative: byte-seconds between two moments are a difference.
-# In usage_points repository 0 is the organisation, where a shared digest counts once.
+# we did not make. usage_points are cumulative: byte-seconds between two moments are a difference;
+# `at` is the midnight that ends a day, repository 0 the organisation, where a shared digest counts
+# once, and -1 the sum of its repositories.
 STATEMENTS = """
 ALTER TABLE organisations ADD COLUMN quota_bytes BIGINT;
 ALTER TABLE organisations ADD COLUMN quota_repositories BIGINT;
