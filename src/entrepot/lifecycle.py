@@ -4,8 +4,13 @@ from entrepot.blobs.disk import DiskStore
 from entrepot.config import Settings
 from entrepot.db.database import Database
 from entrepot.jobs.schedule import Job
-from entrepot.model.clock import Clock
+from entrepot.model.clock import SECOND, Clock
 from entrepot.services.access import Access
+from entrepot.services.collection import Collection, Counts
+from entrepot.services.collection_guard import CollectionGuard
+from entrepot.services.collection_status import CollectionReport, CollectionStatus
+from entrepot.services.orphans import CollectionLimits
+from entrepot.services.tombstones import Tombstones
 from entrepot.telemetry.metrics import Metrics
 
 
@@ -27,7 +32,36 @@ class Lifecycle:
         self._store = store
         self._metrics = metrics
         self._access = access
+        self.guard = CollectionGuard(database, store)
+        self.collection_status = CollectionStatus(database, clock, self.guard)
+        self.collection_report = CollectionReport(database, access, self.collection_status)
+        self.collection = make_collection(settings, clock, database, store, metrics.collection)
 
     def jobs(self) -> list[Job]:
         """What comes round."""
-        return []
+        collection = self._settings.collection
+        return [Job("collection.run", collection.every_seconds, self._collect)]
+
+    async def _collect(self) -> None:
+        try:
+            await self.collection.run()
+        finally:
+            await self.collection_status.publish(self._metrics.collection)
+
+
+def make_collection(
+    settings: Settings,
+    clock: Clock,
+    database: Database,
+    store: DiskStore,
+    counts: Counts | None = None,
+) -> Collection:
+    """Collection, for a server or for a command."""
+    limits = CollectionLimits(
+        restore=settings.retention.restore_seconds * SECOND,
+        delay=settings.collection.delay_seconds * SECOND,
+        idle=settings.eviction.idle_seconds * SECOND,
+    )
+    guard = CollectionGuard(database, store)
+    objects = Tombstones(database, store, clock, guard)
+    return Collection(database, clock, limits, guard, objects, counts)

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from entrepot.blobs.answers import File
+from entrepot.blobs.epoch import EpochFile
 from entrepot.blobs.faults import storage_faults
 from entrepot.blobs.moving import move_durably, sync_folder
 from entrepot.blobs.readback import Found, ReadBack
@@ -39,6 +40,7 @@ class DiskStore:
         self._uploads = uploads
         self._low_water = low_water_bytes
         self._observe = observe
+        self._epoch = EpochFile(objects / "collection.epoch")
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="blobs")
 
     def prepare(self) -> None:
@@ -115,8 +117,17 @@ class DiskStore:
         )
 
     def remove(self, key: str) -> None:
-        """Delete an object that no row points at."""
-        self._object(key).unlink(missing_ok=True)
+        """Delete an object that no row points at. Raises StorageFailed."""
+        with storage_faults("delete an object"):
+            self._object(key).unlink(missing_ok=True)
+
+    def read_epoch(self) -> int:
+        """How often collection has deleted objects, as the store knows. Raises StorageFailed."""
+        return self._epoch.read()
+
+    def advance_epoch(self, value: int) -> None:
+        """Let that be at least `value`, durably. Raises StorageFailed, StorageFull."""
+        self._epoch.advance(value)
 
     def staged_before(self, moment: float) -> list[str]:
         """Keys of upload files that nothing has written to since `moment` (POSIX seconds)."""

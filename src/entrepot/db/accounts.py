@@ -1,5 +1,8 @@
 """How many bytes came and went: an append-only line for each change, and who holds what."""
 
+import json
+from collections.abc import Mapping
+
 from entrepot.db.database import Row, Transaction
 
 # All that a repository holds and pays for, deleted restorably or not.
@@ -64,6 +67,49 @@ async def count_tags(
     """
     if tags:
         await _delta(tx, id, organisation_id, None, 0, now, tags=tags)
+
+
+async def lost(
+    tx: Transaction,
+    *,
+    organisation_id: int,
+    repository_id: int,
+    sizes: Mapping[str, int],
+    now: int,
+    ids: tuple[int, int],
+    tags: int = 0,
+) -> None:
+    """Account for content that a repository has no more, the size of each digest.
+
+    What it shared with another repository stays on the organisation's line. `tags` is how many
+    pushed ones went with it.
+    """
+    await _delta(tx, ids[0], organisation_id, repository_id, -sum(sizes.values()), now)
+    rows = await tx.fetch_all(
+        """
+        UPDATE organisation_content
+           SET holders = holders - 1
+         WHERE organisation_id = :organisation_id
+           AND digest IN (SELECT value FROM json_each(:digests))
+        RETURNING digest, holders
+        """,
+        organisation_id=organisation_id,
+        digests=json.dumps(sorted(sizes)),
+    )
+    last = sorted(str(row[0]) for row in rows if row[1] == 0)
+    if last or tags:
+        size = -sum(sizes[digest] for digest in last)
+        await _delta(tx, ids[1], organisation_id, None, size, now, tags=-tags)
+    await tx.execute(
+        """
+        DELETE FROM organisation_content
+         WHERE organisation_id = :organisation_id
+           AND digest IN (SELECT value FROM json_each(:digests))
+           AND holders = 0
+        """,
+        organisation_id=organisation_id,
+        digests=json.dumps(last),
+    )
 
 
 async def gained_all(

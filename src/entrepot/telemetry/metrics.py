@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from entrepot.telemetry.caching import CACHING_METRICS, CachingTally
+from entrepot.telemetry.collection import COLLECTION_METRICS, CollectionTally
 from entrepot.telemetry.declared import Declared
 from entrepot.telemetry.upstreams import UPSTREAM_METRICS, UpstreamTally
 
@@ -76,6 +77,7 @@ METRICS = (
     COMMIT_BATCH,
     *UPSTREAM_METRICS,
     *CACHING_METRICS,
+    *COLLECTION_METRICS,
 )
 
 
@@ -152,6 +154,7 @@ class Metrics:
         )
         self.upstreams = UpstreamTally(self._registry)
         self.caching = CachingTally(self._registry)
+        self.collection = CollectionTally(self._registry)
         self._open_uploads = Gauge(
             OPEN_UPLOADS.name,
             OPEN_UPLOADS.help,

@@ -1,0 +1,93 @@
+"""Deleting objects that nothing points at, once it is certain that nothing ever will again."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from entrepot.blobs.disk import DiskStore
+from entrepot.db import collection, tombstones
+from entrepot.db.database import Database, Transaction
+from entrepot.db.tombstones import Tombstone
+from entrepot.model.clock import DAY, MINUTE, Clock
+from entrepot.model.errors import EntrepotError
+from entrepot.services.collection_guard import CollectionGuard
+
+_BATCH = 100
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """How many objects went, their bytes, and how many the store did not delete."""
+
+    objects: int = 0
+    size: int = 0
+    refused: int = 0
+
+
+class Tombstones:
+    """The second level of collection."""
+
+    def __init__(
+        self, database: Database, store: DiskStore, clock: Clock, guard: CollectionGuard
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._clock = clock
+        self._guard = guard
+
+    async def remove_due(self) -> Removed:
+        """Delete a batch of objects that are due.
+
+        Between reading the tombstones and the first deletion lies a durable commit: on no disk can
+        an object be gone that a row points at after a power loss. An object that the store does
+        not delete is tried again. Raises Unavailable, StorageFailed, StorageFull.
+        """
+        now = self._clock.now()
+        async with self._database.read(scan=True) as tx:
+            found = await tombstones.find_due(tx, now=now, limit=_BATCH)
+        if not found or not await self._guard.begin():
+            return Removed()
+        errors = await asyncio.to_thread(self._remove, found)
+        for tombstone in found:
+            if error := errors.get(tombstone.storage_key):
+                log.warning(
+                    "object.kept",
+                    key=tombstone.storage_key,
+                    digest=tombstone.digest,
+                    failures=tombstone.failures + 1,
+                    error=error,
+                )
+
+        async def work(tx: Transaction) -> tuple[int, int]:
+            now = self._clock.now()
+            gone = [t.storage_key for t in found if t.storage_key not in errors]
+            count, size = await tombstones.remove(tx, gone)
+            for tombstone in found:
+                if error := errors.get(tombstone.storage_key):
+                    due_at = now + _pause(tombstone.failures)
+                    await tombstones.refuse(tx, tombstone.storage_key, error=error, due_at=due_at)
+            if count:
+                await collection.count_gone(tx, day=now // DAY, objects=count, bytes_freed=size)
+            return count, size
+
+        count, size = await self._database.write(work, durable=False)
+        return Removed(count, size, len(errors))
+
+    def _remove(self, found: Sequence[Tombstone]) -> dict[str, str]:
+        """Delete objects; what went wrong, by key."""
+        errors: dict[str, str] = {}
+        for tombstone in found:
+            try:
+                self._store.remove(tombstone.storage_key)
+            except EntrepotError as error:
+                errors[tombstone.storage_key] = str(error.__cause__ or error.message)
+        return errors
+
+
+def _pause(failures: int) -> int:
+    """How long until the store is asked again, in µs."""
+    return min(DAY, MINUTE << min(failures, 11))
