@@ -248,7 +248,12 @@ class Application:
             mount=Mount(
                 self.database, self._clock, self.access, self._addresses, grace=self._grace
             ),
-            delete=Delete(self.database, self._clock, self.access, grace=self._grace),
+            delete=Delete(
+                self.database,
+                self._clock,
+                self.access,
+                restore=self._settings.retention.restore_seconds * SECOND,
+            ),
             hosts=hosts,
             limits=protocol_limits(self._settings),
         )

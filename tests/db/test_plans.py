@@ -75,7 +75,7 @@ def test_whether_a_registry_gave_a_blob_is_found_from_the_blob(explaining):
 
 
 def test_the_end_of_a_tag_does_not_walk_its_history(explaining):
-    asyncio.run(tags._end(explaining, 1, "v1", now=1))
+    asyncio.run(tags._end(explaining, 1, "v1", by="push", token_id=1, now=1))
 
     assert explaining.plans == [
         ["SEARCH tag_history USING INDEX tag_history_open (repository_id=? AND name=?)"]
@@ -124,7 +124,7 @@ WALKS = {
     "a tag": lambda tx: tags.find(tx, 1, "v1"),
     "tags of a manifest": lambda tx: tags.names_of(tx, 1, "sha256:0", limit=100),
     "tags that fit": lambda tx: tag_patterns.find_match(tx, 1, "v*-x"),
-    "the end of all tags": lambda tx: tags.end_all(tx, 1, now=1),
+    "the end of all tags": lambda tx: tags.end_all(tx, 1, token_id=1, now=1),
     "manifests": lambda tx: manifests.find_all(tx, 1, after="", limit=100),
     "a manifest": lambda tx: manifests.get(tx, 1, "sha256:0"),
     "repositories": lambda tx: repositories.find_all(tx, 1, after="", limit=100),

@@ -135,7 +135,7 @@ async def world(database_url, tmp_path):
         uploads=Uploads(database, store, clock, access, addresses, limits),
         push=Push(database, store, clock, access, addresses, grace=DAY, index_depth=4),
         mount=Mount(*common, grace=DAY),
-        delete=Delete(database, clock, access, grace=DAY),
+        delete=Delete(database, clock, access, restore=DAY),
     )
     await real.close()
     store.close()

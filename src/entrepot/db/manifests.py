@@ -91,7 +91,8 @@ async def put(
                is_pushed = CASE WHEN excluded.is_pushed = 1 THEN 1
                                 ELSE manifests.is_pushed END,
                protected_until = excluded.protected_until,
-               deleted_at = NULL
+               deleted_at = NULL,
+               orphaned_at = NULL
         RETURNING media_type, created_at = :now
         """,
         repository_id=repository_id,
@@ -139,13 +140,15 @@ async def protect(
 ) -> int | None:
     """Hold a manifest until then; its depth, or None where the repository has it not.
 
-    The update locks the row, as `blobs.protect` does for blobs.
+    Somebody needs it: it is an orphan no more. The update locks the row, as `blobs.protect` does
+    for blobs.
     """
     row = await tx.fetch_one(
         """
         UPDATE manifests
            SET protected_until = CASE WHEN protected_until > :protected_until
-                                      THEN protected_until ELSE :protected_until END
+                                      THEN protected_until ELSE :protected_until END,
+               orphaned_at = NULL
          WHERE repository_id = :repository_id
            AND digest = :digest
            AND deleted_at IS NULL
@@ -191,25 +194,6 @@ async def find_parent(tx: Transaction, repository_id: int, digest: str) -> str |
         digest=digest,
     )
     return str(row[0]) if row else None
-
-
-async def find_parts(tx: Transaction, repository_id: int, digest: str) -> list[tuple[str, str]]:
-    """What a manifest needs, as (`link` or `manifest`, digest), in digest order."""
-    rows = await tx.fetch_all(
-        """
-        SELECT 'link' AS kind, digest
-          FROM manifest_blobs
-         WHERE repository_id = :repository_id AND manifest = :digest
-         UNION ALL
-        SELECT 'manifest' AS kind, digest
-          FROM manifest_children
-         WHERE repository_id = :repository_id AND manifest = :digest
-         ORDER BY 1, 2
-        """,
-        repository_id=repository_id,
-        digest=digest,
-    )
-    return [(str(row[0]), str(row[1])) for row in rows]
 
 
 async def referrers(

@@ -44,7 +44,8 @@ async def move(
     if was_pushed and not is_pushed:
         return Moved(None, is_new=False)
     if before != digest or not await _is_open(tx, repository_id, name, version):
-        await _end(tx, repository_id, name, now=now)
+        by = "push" if is_pushed else "sync"
+        await _end(tx, repository_id, name, by=by, token_id=token_id, now=now)
         version = await _begin(tx, repository_id, name, digest, token_id=token_id, now=now)
     elif not is_new:
         return Moved(None, is_new=False)
@@ -152,7 +153,7 @@ async def is_mirrored(tx: Transaction, repository_id: int, name: str) -> bool:
 
 
 async def delete(
-    tx: Transaction, repository_id: int, name: str, *, now: int
+    tx: Transaction, repository_id: int, name: str, *, token_id: int | None, now: int
 ) -> tuple[str, bool] | None:
     """Remove the tag, not what it pointed at; the digest it pointed at, and whether pushed."""
     row = await tx.fetch_one(
@@ -167,7 +168,7 @@ async def delete(
     )
     if row is None:
         return None
-    await _end(tx, repository_id, name, now=now)
+    await _end(tx, repository_id, name, by="delete", token_id=token_id, now=now)
     return str(row[0]), bool(row[1])
 
 
@@ -195,12 +196,12 @@ async def delete_mirrored(
     )
     if row is None:
         return None
-    await _end(tx, repository_id, name, now=now)
+    await _end(tx, repository_id, name, by="sync", token_id=None, now=now)
     return str(row[0])
 
 
 async def delete_all_of(
-    tx: Transaction, repository_id: int, digest: str, *, now: int
+    tx: Transaction, repository_id: int, digest: str, *, token_id: int | None, now: int
 ) -> dict[str, bool]:
     """Remove every tag that points at a manifest; their names, and whether each was pushed."""
     rows = await tx.fetch_all(
@@ -215,7 +216,7 @@ async def delete_all_of(
     )
     found = {str(name): bool(is_pushed) for name, is_pushed in sorted(rows)}
     for name in found:
-        await _end(tx, repository_id, name, now=now)
+        await _end(tx, repository_id, name, by="manifest", token_id=token_id, now=now)
     return found
 
 
@@ -305,16 +306,17 @@ async def names_of(tx: Transaction, repository_id: int, digest: str, *, limit: i
     return [str(row[0]) for row in rows]
 
 
-async def end_all(tx: Transaction, repository_id: int, *, now: int) -> int:
+async def end_all(tx: Transaction, repository_id: int, *, token_id: int | None, now: int) -> int:
     """Remove every tag of a repository, whose history ends now; how many were pushed."""
     await tx.execute(
         """
         UPDATE tag_history
-           SET ended_at = :now
+           SET ended_at = :now, ended_by = 'repository', ended_token_id = :token_id
          WHERE repository_id = :repository_id
            AND ended_at IS NULL
         """,
         repository_id=repository_id,
+        token_id=token_id,
         now=now,
     )
     pushed = 0
@@ -363,16 +365,21 @@ async def _is_open(tx: Transaction, repository_id: int, name: str, version: int)
     return row is not None
 
 
-async def _end(tx: Transaction, repository_id: int, name: str, *, now: int) -> None:
+async def _end(
+    tx: Transaction, repository_id: int, name: str, *, by: str, token_id: int | None, now: int
+) -> None:
+    """Close the tag's open line of history: by `push`, `delete` or `sync`, or with a `manifest`."""
     await tx.execute(
         """
         UPDATE tag_history
-           SET ended_at = :now
+           SET ended_at = :now, ended_by = :by, ended_token_id = :token_id
          WHERE repository_id = :repository_id
            AND name = :name
            AND ended_at IS NULL
         """,
         repository_id=repository_id,
         name=name,
+        by=by,
+        token_id=token_id,
         now=now,
     )

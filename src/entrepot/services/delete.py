@@ -1,6 +1,6 @@
 """Taking content out of a repository. Nothing is destroyed: rows are marked, reviews queued."""
 
-from entrepot.db import accounts, blobs, collection, manifests, tags
+from entrepot.db import accounts, blobs, collection, manifests, orphans, tags
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Action, Actor, Repository, is_match
 from entrepot.model.clock import Clock
@@ -15,7 +15,7 @@ from entrepot.services.audit import record
 
 
 class Delete:
-    """Deletes tags, manifests and blobs. `grace` is the time until collection looks, in µs.
+    """Deletes tags, manifests and blobs. `restore` is how long that can be undone, in µs.
 
     Each deletion first marks its row, which locks it, and only then looks for whoever needs it: a
     push that runs at the same time either holds the row already, or finds it deleted. What is
@@ -23,11 +23,11 @@ class Delete:
     (`NotFound`); both ways lead through the same judge and the same gates.
     """
 
-    def __init__(self, database: Database, clock: Clock, access: Access, *, grace: int) -> None:
+    def __init__(self, database: Database, clock: Clock, access: Access, *, restore: int) -> None:
         self._database = database
         self._clock = clock
         self._access = access
-        self._grace = grace
+        self._restore = restore
 
     async def tag(self, actor: Actor, where: Address | int, tag: Tag) -> None:
         """Remove a tag, not its manifest. Raises ManifestUnknown, NameUnknown, NotFound, Denied."""
@@ -36,13 +36,17 @@ class Delete:
             now = self._clock.now()
             repository = await self._repository(tx, actor, Action.DELETE_TAG, where)
             _require_deletable(repository, [tag.text])
-            deleted = await tags.delete(tx, repository.id, tag.text, now=now)
+            deleted = await tags.delete(
+                tx, repository.id, tag.text, token_id=actor.token_id, now=now
+            )
             if deleted is None:
                 message = "no such tag in this repository"
                 raise ManifestUnknown(message, tag=tag.text)
             digest, was_pushed = deleted
             await self._uncount(tx, repository, int(was_pushed), now)
-            await self._review(tx, "manifest", repository, digest, now)
+            if not await orphans.find_tagged(tx, repository.id, [digest]):
+                await orphans.orphan(tx, repository.id, [digest], since=now)
+                await self._review(tx, "manifest", repository, digest, now)
             change = _change("tag.deleted", repository, digest=digest, tag=tag.text)
             await record(tx, actor, change, now=now)
 
@@ -64,13 +68,13 @@ class Delete:
             if parent is not None:
                 message = f"the index {parent} lists this manifest; delete the index first"
                 raise Unsupported(message, digest=str(digest), index=parent)
-            deleted = await tags.delete_all_of(tx, repository.id, str(digest), now=now)
+            deleted = await tags.delete_all_of(
+                tx, repository.id, str(digest), token_id=actor.token_id, now=now
+            )
             names = list(deleted)
             _require_deletable(repository, names)
             await self._uncount(tx, repository, sum(deleted.values()), now)
             await self._review(tx, "manifest", repository, str(digest), now)
-            for kind, part in await manifests.find_parts(tx, repository.id, str(digest)):
-                await self._review(tx, kind, repository, part, now)
             change = _change("manifest.deleted", repository, digest=str(digest), tags=names)
             await record(tx, actor, change, now=now)
 
@@ -116,7 +120,7 @@ class Delete:
     async def _review(
         self, tx: Transaction, kind: str, repository: Repository, digest: str, now: int
     ) -> None:
-        await collection.review(tx, kind, repository.id, digest, due_at=now + self._grace)
+        await collection.review(tx, kind, repository.id, digest, due_at=now + self._restore)
 
 
 def _require_deletable(repository: Repository, names: list[str]) -> None:

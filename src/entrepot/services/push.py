@@ -103,12 +103,11 @@ class Push:
         await self._require_begun(tx, actor, repository, opened_before, now)
         is_new = await self._put(tx, repository, digest, facts, body, now)
         names = sorted({tag.text for tag in tag_names})
-        rootless, new_tags = await _move_tags(tx, actor, repository, digest, names, now)
+        left, new_tags = await _move_tags(tx, actor, repository, digest, names, now)
         await _account(tx, repository, digest, len(body) if is_new else 0, new_tags, now)
-        if not names:
-            rootless.add(digest)
-        for orphan in sorted(rootless):
-            await collection.review(tx, "manifest", repository.id, orphan, due_at=now + self._grace)
+        if repository.source is not None:  # what was pushed ages by retention
+            due_at = now + self._grace
+            await collection.review_all(tx, "manifest", repository.id, left, due_at=due_at)
         pushed = Change(
             "manifest.pushed",
             "repository",

@@ -313,7 +313,7 @@ class Repositories:
             if name is not None:
                 message = f"the tag {name} is kept here by the pattern {pattern}"
                 raise Denied(message, tag=name)
-        pushed = await tags.end_all(tx, repository.id, now=now)
+        pushed = await tags.end_all(tx, repository.id, token_id=actor.token_id, now=now)
         owner = repository.organisation_id
         await accounts.count_tags(tx, owner, -pushed, now=now, id=new_id())
         await lookups.forget_all(tx, repository.id)
