@@ -85,6 +85,26 @@ async def delete_referrers(tx: Transaction, repository_id: int, subject: str) ->
     )
 
 
+async def put_children(
+    tx: Transaction, repository_id: int, manifest: str, children: Iterable[str]
+) -> None:
+    """Record what an upstream's index lists: it keeps those of them that are here."""
+    digests = sorted(children)
+    if digests:
+        await tx.execute(
+            """
+            INSERT INTO mirrored_children (repository_id, manifest, digest)
+            SELECT CAST(:repository_id AS BIGINT), CAST(:manifest AS TEXT), value
+              FROM json_each(:digests)
+             WHERE true
+            ON CONFLICT (repository_id, manifest, digest) DO NOTHING
+            """,
+            repository_id=repository_id,
+            manifest=manifest,
+            digests=json.dumps(digests),
+        )
+
+
 async def note_accesses(tx: Transaction, repository_ids: Iterable[int], *, at: int) -> None:
     """These repositories were read until then."""
     await tx.execute(

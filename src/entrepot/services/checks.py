@@ -163,8 +163,12 @@ class Checks:
                 now=now,
                 ids=(new_id(), new_id()),
             )
+        await mirrored.put_children(tx, repository.id, digest, facts.children | facts.either)
         if isinstance(reference, Tag):
             await self._move(tx, repository, reference, digest, now)
+        else:
+            due_at = now + self._grace
+            await collection.review(tx, "manifest", repository.id, digest, due_at=due_at)
 
     async def tag_names(self, source: Source) -> list[str]:
         """Every tag of the upstream, up to a bound. Raises UpstreamError."""

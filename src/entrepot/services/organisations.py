@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from entrepot.db import installation, members, organisations, repositories
+from entrepot.db import collection, installation, members, organisations, repositories
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Action, Actor, Role
 from entrepot.model.clock import HOUR, Clock
@@ -146,7 +146,9 @@ class Organisations:
             place = await organisations.find_place(tx, found.public_id, "")
             if place is not None:
                 require_writable(place)
-            await organisations.delete(tx, found.id, now=self._clock.now())
+            now = self._clock.now()
+            await organisations.delete(tx, found.id, now=now)
+            await collection.review(tx, "organisation", found.id, "", due_at=now)
             await self._record(tx, actor, "organisation.deleted", found)
 
         await self._database.write(work)
