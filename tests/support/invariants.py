@@ -76,7 +76,7 @@ _TABLES = (
     *("organisations", "projects", "repositories", "tokens", "memberships"),
     *("blobs", "blob_links", "manifests", "manifest_blobs", "manifest_children"),
     *("tags", "tag_history", "uploads", "review_queue", "tombstones"),
-    *("organisation_content", "byte_deltas"),
+    *("mirrored_children", "organisation_content", "byte_deltas", "usage_points"),
 )
 
 
@@ -169,7 +169,8 @@ def _needed(document: dict[str, Any]) -> set[str]:
     here = [
         part
         for part in parts
-        if not part.get("urls") and not any(kind in part["mediaType"] for kind in _ELSEWHERE)
+        if not part.get("urls")
+        and not any(kind in part.get("mediaType", "") for kind in _ELSEWHERE)
     ]
     config = [document["config"]] if document.get("config") else []
     return {part["digest"] for part in [*here, *config, *document.get("manifests", [])]}
@@ -185,6 +186,8 @@ def _blobs(rows: _Rows, data: Path) -> Iterator[str]:
     dying = {row["storage_key"] for row in rows["tombstones"]}
     for blob in rows["blobs"]:
         key = blob["storage_key"]
+        if blob["damaged_at"] is not None:
+            continue
         try:
             size = _object(data, key).stat().st_size
         except FileNotFoundError:
@@ -259,9 +262,15 @@ def _accounts(rows: _Rows) -> Iterator[str]:
     counted: Counter[tuple[int, int | None]] = Counter()
     for row in rows["byte_deltas"]:
         counted[row["organisation_id"], row["repository_id"]] += row["bytes"]
+    # What was folded away is in the last point; repository 0 is the organisation.
+    last: dict[tuple[int, int], dict[str, Any]] = {}
+    for row in sorted(rows["usage_points"], key=lambda row: row["at"]):
+        last[row["organisation_id"], row["repository_id"]] = row
+    for (organisation, repository), row in last.items():
+        counted[organisation, repository or None] += row["bytes"]
     for key in counted.keys() | expected.keys():
         if counted[key] != expected[key]:
-            yield f"byte_deltas of {key} add up to {counted[key]}, not {expected[key]}"
+            yield f"the accounts of {key} add up to {counted[key]}, not {expected[key]}"
 
 
 def _tenants(rows: _Rows) -> Iterator[str]:
@@ -277,7 +286,7 @@ def _tenants(rows: _Rows) -> Iterator[str]:
             yield f"token {row['id']} is of another organisation than its project"
     for row in rows["byte_deltas"]:
         repository = row["repository_id"]
-        if repository is not None and owner.get(repository) != row["organisation_id"]:
+        if repository in owner and owner[repository] != row["organisation_id"]:
             yield f"bytes of repository {repository} are on another organisation's account"
     paths = Counter(
         (row["organisation_id"], row["path"])
@@ -290,25 +299,46 @@ def _tenants(rows: _Rows) -> Iterator[str]:
 def _orphans(rows: _Rows) -> Iterator[str]:
     """Whatever has lost its last root, or never had one, waits for a review.
 
-    Not a manifest that an upstream gave: the one whose child it is has no rows of its children.
+    What is in a deleted repository goes with it.
     """
     queued = {(row["kind"], row["repository_id"], row["digest"]) for row in rows["review_queue"]}
-    manifests = _live(rows, "manifests")
-    held = {(row["repository_id"], row["digest"]) for row in rows["tags"]}
-    for table in ("manifest_blobs", "manifest_children"):
-        for row in rows[table]:
-            if (row["repository_id"], row["manifest"]) in manifests:
-                held.add((row["repository_id"], row["digest"]))
-    for kind, table in (("link", "blob_links"), ("manifest", "manifests")):
-        for (repository, digest), row in _live(rows, table).items():
-            if not row.get("is_pushed", 1):
-                continue
-            if (repository, digest) not in held and (kind, repository, digest) not in queued:
-                yield f"the {kind} {digest} of {repository} is unused and nobody will look at it"
+    deleted = {row["id"] for row in rows["repositories"] if row["deleted_at"] is not None}
+    for repository in deleted:
+        if ("repository", repository, "") not in queued:
+            yield f"the repository {repository} is deleted and nobody will empty it"
+    linked = {row["digest"] for row in rows["blob_links"]}
+    waiting = [("blob", 0, row["digest"]) for row in rows["blobs"] if row["digest"] not in linked]
+    waiting += [key for key in _rootless(rows) if key[1] not in deleted]
+    for kind, repository, digest in waiting:
+        if (kind, repository, digest) not in queued:
+            yield f"the {kind} {digest} of {repository} is unused and nobody will look at it"
+
+
+def _rootless(rows: _Rows) -> Iterator[tuple[str, int, str]]:
+    """Links that nothing needs, and manifests that wait to go.
+
+    A live manifest without a tag that was pushed by its digest is retention's, and a blob that came
+    from an upstream is eviction's. What a restorable index lists waits for that.
+    """
+    needed = {(row["repository_id"], row["digest"]) for row in rows["manifest_blobs"]}
+    mirrors = {row["id"] for row in rows["repositories"] if row["upstream_id"] is not None}
+    for row in rows["blob_links"]:
+        is_held = (row["repository_id"], row["digest"]) in needed
+        if not is_held and (row["repository_id"] not in mirrors or row["deleted_at"] is not None):
+            yield "link", row["repository_id"], row["digest"]
+    listed = {
+        (row["repository_id"], row["digest"])
+        for table in ("manifest_children", "mirrored_children")
+        for row in rows[table]
+    }
+    for row in rows["manifests"]:
+        waits = row["deleted_at"] is not None or row["orphaned_at"] is not None
+        if waits and row["is_pushed"] and (row["repository_id"], row["digest"]) not in listed:
+            yield "manifest", row["repository_id"], row["digest"]
 
 
 def _wrong_bytes(database_url: str, data: Path, samples: int) -> Iterator[str]:
-    blobs = _read(database_url)["blobs"]
+    blobs = [row for row in _read(database_url)["blobs"] if row["damaged_at"] is None]
     for blob in random.sample(blobs, min(samples, len(blobs))):
         running = hashlib.new(blob["digest"].partition(":")[0])
         with _object(data, blob["storage_key"]).open("rb") as file:
