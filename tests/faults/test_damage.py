@@ -140,3 +140,25 @@ def test_a_finished_upload_of_a_blob_that_was_damaged_since_is_begun_anew(regist
 
     assert again.status_code == 404
     assert again.json()["errors"][0]["code"] == "BLOB_UPLOAD_UNKNOWN"
+
+
+def test_a_damaged_manifest_is_served_to_nobody_and_the_next_push_heals(
+    registry, client, puller, name
+):
+    digest = client.push_blob(name, secrets.token_bytes(SIZE))
+    manifest = client.push_manifest(name, "v1", image_of(digest, SIZE))
+    body = client.request("GET", f"/v2/{name}/manifests/v1").content
+    registry.change(
+        "UPDATE manifests SET body = :body WHERE digest = :digest",
+        body=body.replace(b"application/x", b"application/y"),
+        digest=manifest,
+    )
+
+    for reference in ("v1", manifest):
+        path = f"/v2/{name}/manifests/{reference}"
+        assert puller.request("GET", path).status_code == 503
+        assert puller.request("HEAD", path).status_code == 503
+        assert client.request("HEAD", path).status_code == 404
+
+    assert client.push_manifest(name, "v1", body) == manifest
+    assert puller.request("GET", f"/v2/{name}/manifests/v1").content == body

@@ -12,6 +12,7 @@ from entrepot.cli.data_folder import config_option, opened, settings_of_existing
 from entrepot.cli.durations import lifetime
 from entrepot.cli.rotate_key import rotate_key
 from entrepot.cli.scopes import read_scopes
+from entrepot.cli.scrub import scrub
 from entrepot.model.access import Kind
 from entrepot.model.clock import HOUR, SystemClock
 from entrepot.services.tenancy import Tenancy
@@ -26,6 +27,7 @@ def admin() -> None:
 
 
 admin.add_command(rotate_key)
+admin.add_command(scrub)
 
 
 @admin.group()

@@ -18,7 +18,8 @@ _SIZE = re.compile(r"(\d+)\s*(|B|[KMGT]i?B)")
 Network = IPv4Network | IPv6Network
 
 
-def _read_size(value: object) -> object:
+def read_size(value: object) -> object:
+    """A number of bytes from text such as 512MB; anything else as it is. Raises ValueError."""
     if not isinstance(value, str):
         return value
     if (match := _SIZE.fullmatch(value.strip())) is None:
@@ -44,7 +45,7 @@ def read_path(value: object) -> object:
     return Path(value).expanduser().absolute() if isinstance(value, str | Path) else value
 
 
-Size = Annotated[int, BeforeValidator(_read_size), Field(ge=0)]
+Size = Annotated[int, BeforeValidator(read_size), Field(ge=0)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(_read_networks)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_read_words)]
 FilePath = Annotated[Path, BeforeValidator(read_path)]

@@ -71,9 +71,9 @@ async def put(
 ) -> tuple[str, bool]:
     """Store a manifest, or note that it was pushed again; its media type, and whether it is new.
 
-    The first media type of a digest stays: two readings of the same bytes are an attack
-    (CVE-2021-41190). Not `is_pushed`: it came from an upstream, which takes nothing from one that
-    was pushed.
+    Bytes that were damaged are right again. The first media type of a digest stays: two readings
+    of the same bytes are an attack (CVE-2021-41190). Not `is_pushed`: it came from an upstream,
+    which takes nothing from one that was pushed.
     """
     row = await tx.fetch_one(
         """
@@ -90,6 +90,8 @@ async def put(
                             ELSE manifests.depth END,
                is_pushed = CASE WHEN excluded.is_pushed = 1 THEN 1
                                 ELSE manifests.is_pushed END,
+               size = excluded.size,
+               body = excluded.body,
                protected_until = excluded.protected_until,
                deleted_at = NULL,
                orphaned_at = NULL

@@ -201,10 +201,43 @@ async def find_affected(tx: Transaction, digest: str, *, limit: int) -> list[Aff
         digest=digest,
         limit=limit,
     )
-    return [
-        Affected(str(row[0]), str(row[1]), str(row[2]) if row[2] is not None else None)
-        for row in rows
-    ]
+    return [_affected(row) for row in rows]
+
+
+async def find_affected_by_manifest(
+    tx: Transaction, repository_id: int, digest: str, *, limit: int
+) -> list[Affected]:
+    """The repository of a manifest, with the tags that lead to it, through indexes too."""
+    rows = await tx.fetch_all(
+        """
+        WITH RECURSIVE users (digest) AS (
+            SELECT digest
+              FROM manifests
+             WHERE repository_id = :repository_id AND digest = :digest
+             UNION
+            SELECT c.manifest
+              FROM users AS u
+              JOIN manifest_children AS c
+                ON c.repository_id = :repository_id AND c.digest = u.digest
+        )
+        SELECT DISTINCT o.slug, r.path, t.name
+          FROM repositories AS r
+          JOIN organisations AS o ON o.id = r.organisation_id
+          LEFT JOIN tags AS t
+            ON t.repository_id = r.id AND t.digest IN (SELECT u.digest FROM users AS u)
+         WHERE r.id = :repository_id
+         ORDER BY o.slug, r.path, t.name
+         LIMIT :limit
+        """,
+        repository_id=repository_id,
+        digest=digest,
+        limit=limit,
+    )
+    return [_affected(row) for row in rows]
+
+
+def _affected(row: Row) -> Affected:
+    return Affected(str(row[0]), str(row[1]), str(row[2]) if row[2] is not None else None)
 
 
 def _blob(row: Row) -> LinkedBlob:

@@ -51,3 +51,9 @@ def parse_algorithm(text: str) -> str:
 def new_hash(algorithm: str) -> "_Hash":
     """A running hash for `algorithm`, one of ALGORITHMS."""
     return hashlib.new(algorithm, usedforsecurity=True)
+
+
+def is_named(digest: str, content: bytes) -> bool:
+    """Whether these are the bytes that a digest names."""
+    algorithm, _, hex_digits = digest.partition(":")
+    return hashlib.new(algorithm, content).hexdigest() == hex_digits

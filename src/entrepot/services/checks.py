@@ -15,7 +15,7 @@ from entrepot.db import accounts, collection, lookups, manifests, mirrored, repo
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Repository, is_match
 from entrepot.model.clock import Clock
-from entrepot.model.digests import Digest
+from entrepot.model.digests import Digest, is_named
 from entrepot.model.errors import NameUnknown, TagInvalid, UpstreamMissing, UpstreamSlow
 from entrepot.model.ids import new_id
 from entrepot.model.manifests import ManifestLimits
@@ -87,7 +87,8 @@ class Checks:
         """A manifest by its digest, if it is not here yet. Raises UpstreamError, NameUnknown."""
         asked_at = self._clock.now()
         async with self._database.read() as tx:
-            is_here = await manifests.find(tx, repository.id, digest) is not None
+            found = await manifests.find(tx, repository.id, digest)
+        is_here = found is not None and is_named(found.digest, found.body)
         received = None
         if not is_here:
             try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from entrepot.db import blobs, manifests, tags
 from entrepot.db.database import Database
 from entrepot.model.access import Action, Actor
-from entrepot.model.digests import Digest
+from entrepot.model.digests import Digest, is_named
 from entrepot.model.errors import ManifestUnknown, ObjectMissing, StorageFailed
 from entrepot.model.images import ManifestParts, Platform, platform_of, read_config, read_parts
 from entrepot.model.names import Tag
@@ -83,6 +83,8 @@ class Contents:
         if found is None:
             raise ManifestUnknown("no such manifest in this repository", digest=str(digest))
         listed, body = found
+        if not await asyncio.to_thread(is_named, listed.digest, body):
+            raise ObjectMissing("a stored manifest is damaged; push it again to mend it")
         parts = await asyncio.to_thread(read_parts, body, listed.media_type)
         config = await self._config(repository_id, parts)
         platforms = parts.platforms

@@ -15,6 +15,7 @@ from entrepot.model.stored import Referrer, ReferrerPage, StoredManifest, TagPag
 from entrepot.model.upstreams import SYNCED, Lookup, MirroredTag
 from entrepot.services.checks import Checks, is_immutable, source_of
 from entrepot.services.fetches import Fetches
+from entrepot.services.objects import require_whole
 from entrepot.services.patience import Patience, Work
 from entrepot.services.pull import Pull
 from entrepot.services.remotes import Remotes
@@ -200,7 +201,7 @@ class Mirror:
         """What a digest names never changes: one that is here needs no upstream."""
         async with self._database.read() as tx:
             found = await manifests.find(tx, repository.id, digest)
-        if found is not None:
+        if found is not None and await _is_whole(found):
             self._note(repository, is_hit=True)
             return found
         seen = await self._lookup(repository, str(digest))
@@ -214,7 +215,9 @@ class Mirror:
             lambda: self._checks.digest(repository, digest),
         )
         async with self._database.read() as tx:
-            return _known(await manifests.find(tx, repository.id, digest), digest)
+            found = _known(await manifests.find(tx, repository.id, digest), digest)
+        await require_whole(found)
+        return found
 
     async def _refresh_list(self, repository: Repository, reference: str, work: Work) -> str:
         """Have a list that is fresh; else why an older one has to do. Raises UpstreamError."""
@@ -233,7 +236,11 @@ class Mirror:
 
     async def _seen(self, repository: Repository, tag: Tag) -> MirroredTag:
         async with self._database.read() as tx:
-            return await mirrored.find(tx, repository.id, tag.text)
+            seen = await mirrored.find(tx, repository.id, tag.text)
+        if seen.manifest is None or await _is_whole(seen.manifest):
+            return seen
+        digest = Digest.parse(seen.manifest.digest)
+        return replace(seen, manifest=await self._by_digest(repository, digest))
 
     async def _lookup(self, repository: Repository, reference: str) -> Lookup:
         async with self._database.read() as tx:
@@ -259,6 +266,15 @@ class Mirror:
 
 
 _NEVER = Lookup(digest=None, checked_at=None, listed_at=None, claimed_until=0)
+
+
+async def _is_whole(found: StoredManifest) -> bool:
+    """Whether it may be served; damaged, it is asked for as if it were not here."""
+    try:
+        await require_whole(found)
+    except ObjectMissing:
+        return False
+    return True
 
 
 def _stays(repository: Repository, tag: Tag, seen: MirroredTag) -> bool:

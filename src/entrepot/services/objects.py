@@ -15,16 +15,17 @@ from entrepot.blobs.readback import Found
 from entrepot.db import scrub
 from entrepot.db.database import Database, Work
 from entrepot.model.clock import Clock
-from entrepot.model.digests import Digest
+from entrepot.model.digests import Digest, is_named
 from entrepot.model.errors import (
     ObjectMissing,
     StorageFailed,
     StorageFull,
     Unavailable,
 )
-from entrepot.model.stored import LinkedBlob
+from entrepot.model.stored import LinkedBlob, StoredManifest
 from entrepot.telemetry.observe import Observe, ignore
 
+_LARGE = 256 * 1024  # what is hashed in a thread
 _AT_ONCE = 2  # objects that one process reads again for whoever asks for them
 
 log = structlog.get_logger()
@@ -38,6 +39,21 @@ def is_whole(store: DiskStore, blob: LinkedBlob) -> bool:
         return store.open(blob.storage_key, blob.size).stamp == blob.stamp
     except (ObjectMissing, StorageFailed):
         return False
+
+
+async def require_whole(found: StoredManifest) -> None:
+    """Raise ObjectMissing unless these are the bytes that the digest names.
+
+    1 to 2 µs for a usual one, so it is done each time that one leaves the database.
+    """
+    if len(found.body) < _LARGE:
+        is_whole = is_named(found.digest, found.body)
+    else:
+        is_whole = await asyncio.to_thread(is_named, found.digest, found.body)
+    if not is_whole:
+        log.error("manifest.damaged", digest=found.digest)
+        message = "a stored manifest is damaged; push it again to mend it"
+        raise ObjectMissing(message, digest=found.digest)
 
 
 class Objects:

@@ -18,7 +18,7 @@ from entrepot.model.errors import (
 )
 from entrepot.model.names import Reference
 from entrepot.model.stored import LinkedBlob, Referrer, ReferrerPage, StoredManifest, TagPage
-from entrepot.services.objects import Objects
+from entrepot.services.objects import Objects, require_whole
 
 _SCAN = 1_000  # repositories that one statement looks at for a caller who may see few
 # Referrers are read by so many until their texts have so many characters.
@@ -38,7 +38,7 @@ class Pull:
     async def manifest(
         self, repository: Repository, reference: Reference, *, renew: bool = False
     ) -> StoredManifest:
-        """What `reference` names now. Raises ManifestUnknown.
+        """What `reference` names now. Raises ManifestUnknown, ObjectMissing.
 
         `renew`: a pusher asks whether it may skip this manifest, so hold it (containerd HEADs the
         children of an index and pushes only what is missing).
@@ -48,6 +48,13 @@ class Pull:
         if found is None:
             message = "no such manifest or tag in this repository"
             raise ManifestUnknown(message, reference=str(reference))
+        try:
+            await require_whole(found)
+        except ObjectMissing as error:
+            if not renew:
+                raise
+            # A pusher that hears "not here" sends it again, and that heals it.
+            raise ManifestUnknown(error.message, reference=str(reference)) from error
         if renew:
             await self.hold(repository, found)
         return found

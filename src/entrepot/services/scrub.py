@@ -16,7 +16,7 @@ from entrepot.db import installation, scrub
 from entrepot.db.database import Database, Transaction
 from entrepot.db.scrub import Affected, Damaged
 from entrepot.model.clock import DAY, HOUR, Clock
-from entrepot.model.digests import Digest
+from entrepot.model.digests import is_named
 from entrepot.model.errors import ObjectMissing, StorageFailed
 from entrepot.model.stored import LinkedBlob
 from entrepot.services.objects import Objects
@@ -156,7 +156,8 @@ class Scrub:
             outcomes = await asyncio.to_thread(_are_right, found)
             for (repository_id, digest, body), is_ok in zip(found, outcomes, strict=True):
                 outcome = "ok" if is_ok else "damaged"
-                self._observe(f"manifests_{outcome}", 1)
+                self._observe("manifests", 1)
+                self._observe("damaged", int(not is_ok))
                 yield Scrubbed("manifest", digest, len(body), outcome, repository_id)
             if len(found) < _BODIES:
                 return
@@ -169,6 +170,11 @@ class Scrub:
         async with self._database.read(scan=True) as tx:
             before = 2**62 if everything else now - self._every
             return await scrub.count_due(tx, before=before)
+
+    async def count_damaged(self) -> int:
+        """How many blobs are damaged now."""
+        async with self._database.read(scan=True) as tx:
+            return await scrub.count_damaged(tx)
 
     async def report(self) -> AsyncIterator[DamageReport]:
         """Every blob that is known to be damaged."""
@@ -183,6 +189,13 @@ class Scrub:
             if len(found) < _PAGE:
                 return
             after = found[-1].digest
+
+    async def find_affected_by(self, manifest: Scrubbed) -> list[Affected]:
+        """The repository of a damaged manifest, with the tags that lead to it."""
+        async with self._database.read(scan=True) as tx:
+            return await scrub.find_affected_by_manifest(
+                tx, manifest.repository_id, manifest.digest, limit=_TAGS
+            )
 
     async def _examine(self, blob: LinkedBlob) -> Scrubbed:
         outcome, why = "ok", ""
@@ -214,9 +227,4 @@ class Scrub:
 
 
 def _are_right(found: list[tuple[int, str, bytes]]) -> list[bool]:
-    return [is_right(digest, body) for _, digest, body in found]
-
-
-def is_right(digest: str, body: bytes) -> bool:
-    """Whether these are the bytes that the digest names."""
-    return str(Digest.of(body, digest.partition(":")[0])) == digest
+    return [is_named(digest, body) for _, digest, body in found]
