@@ -286,6 +286,7 @@ class Application:
                 self.caching.remotes,
             ),
             mirrors=NamespaceMirrors(*common, self._addresses),
+            collection=self.lifecycle.collection_report,
         )
 
     @asynccontextmanager

@@ -19,12 +19,19 @@ PLANTED = {
     "a wrong size": "UPDATE blobs SET size = size + 1",
     "a forgotten object": "PRAGMA foreign_keys = OFF; DELETE FROM blobs",
     "an object that will be deleted": (
-        "INSERT INTO tombstones SELECT storage_key, digest, size, 1 FROM blobs"
+        "INSERT INTO tombstones (storage_key, digest, size, due_at)"
+        " SELECT storage_key, digest, size, 1 FROM blobs"
     ),
     "bytes that were not counted": "DELETE FROM byte_deltas",
     "holders that were not counted": "UPDATE organisation_content SET holders = holders + 1",
     "a session that should be gone": "UPDATE uploads SET expires_at = 1",
-    "an orphan that nobody reviews": "DELETE FROM tags; DELETE FROM review_queue",
+    "a link that nobody reviews": (
+        "DELETE FROM manifest_blobs; DELETE FROM manifest_children; DELETE FROM tags;"
+        "DELETE FROM manifests; DELETE FROM review_queue"
+    ),
+    "an orphan that nobody reviews": (
+        "UPDATE manifests SET orphaned_at = 1; DELETE FROM review_queue"
+    ),
 }
 
 

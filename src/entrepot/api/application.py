@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 
 from entrepot.api import (
     audit,
+    collection,
     contents,
     invitations,
     members,
@@ -57,6 +58,7 @@ ROUTERS = (
     namespace_mirrors.router,
     tokens.router,
     audit.router,
+    collection.router,
     settings.router,
 )
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from entrepot.services.audit_log import AuditLog
+from entrepot.services.collection_status import CollectionReport
 from entrepot.services.contents import Contents
 from entrepot.services.delete import Delete
 from entrepot.services.invitations import Invitations
@@ -40,3 +41,4 @@ class Management:
     upstreams: Upstreams
     upstream_repositories: UpstreamRepositories
     mirrors: NamespaceMirrors
+    collection: CollectionReport
