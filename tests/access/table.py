@@ -128,6 +128,7 @@ MANAGEMENT: dict[tuple[str, str], str] = {
     ("DELETE", "/tokens/{token}#user"): "1 444+ 4441 444 44 444 444 44 4 111",
     ("GET", "/organisations/{organisation}/audit"): _MANAGE,
     ("GET", "/audit"): _ADMINISTER,
+    ("GET", "/collection"): _ADMINISTER,
     ("GET", "/settings"): _ADMINISTER,
     ("PATCH", "/settings"): _ADMINISTER,
 }
