@@ -254,6 +254,7 @@ class Application:
                 self.access,
                 restore=self._settings.retention.restore_seconds * SECOND,
             ),
+            quotas=self.lifecycle.quotas,
             hosts=hosts,
             limits=protocol_limits(self._settings),
         )

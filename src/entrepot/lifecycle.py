@@ -10,7 +10,9 @@ from entrepot.services.collection import Collection, Counts
 from entrepot.services.collection_guard import CollectionGuard
 from entrepot.services.collection_status import CollectionReport, CollectionStatus
 from entrepot.services.orphans import CollectionLimits
+from entrepot.services.quotas import Quotas
 from entrepot.services.tombstones import Tombstones
+from entrepot.services.usage import Usage
 from entrepot.telemetry.metrics import Metrics
 
 
@@ -32,6 +34,8 @@ class Lifecycle:
         self._store = store
         self._metrics = metrics
         self._access = access
+        self.usage = Usage(database, clock, access)
+        self.quotas = Quotas(database, clock)
         self.guard = CollectionGuard(database, store)
         self.collection_status = CollectionStatus(database, clock, self.guard)
         self.collection_report = CollectionReport(database, access, self.collection_status)
@@ -40,7 +44,15 @@ class Lifecycle:
     def jobs(self) -> list[Job]:
         """What comes round."""
         collection = self._settings.collection
-        return [Job("collection.run", collection.every_seconds, self._collect)]
+        return [
+            Job("collection.run", collection.every_seconds, self._collect),
+            Job("usage.fold", 10, self.usage.fold),
+            Job("quotas.watch", 60, self._watch_quotas),
+        ]
+
+    async def _watch_quotas(self) -> None:
+        await self.quotas.watch()
+        self._metrics.usage.near(await self.quotas.count_near())
 
     async def _collect(self) -> None:
         try:

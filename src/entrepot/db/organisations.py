@@ -1,12 +1,12 @@
 """Organisations: their rows, and where addresses lead in them."""
 
 import json
-from dataclasses import asdict
 
 from entrepot.db.database import Row, Transaction
 from entrepot.model.access import Place, Role
 from entrepot.model.retention import Retention
 from entrepot.model.tenancy import Organisation
+from entrepot.model.usage import Quota
 
 # What is read-only, if anything, as `Place.read_only` says it; o is the organisation.
 READ_ONLY = """
@@ -15,15 +15,18 @@ READ_ONLY = """
                                    FROM installation AS s
                                   WHERE s.name = 'read_only') THEN 'registry' END
 """
-_COLUMNS = """o.id, o.public_id, o.slug, o.name, o.created_at, o.repository_creation,
-               o.allows_public, o.is_read_only, o.retention, o.price_micros, o.version"""
+# What an organisation may hold, as `Quota` has it.
+QUOTA = "o.quota_bytes, o.quota_repositories, o.quota_tags"
+_COLUMNS = f"""o.id, o.public_id, o.slug, o.name, o.created_at, o.repository_creation,
+               o.allows_public, o.is_read_only, o.retention, o.price_micros, o.version,
+               {QUOTA}"""
 
 
 async def find_place(tx: Transaction, name: str, path: str) -> Place | None:
     """A path in the organisation with this public id or slug."""
     row = await tx.fetch_one(
         f"""
-        SELECT o.id, o.repository_creation, {READ_ONLY}
+        SELECT o.id, o.repository_creation, {READ_ONLY}, {QUOTA}
           FROM organisations AS o
          WHERE (o.slug = :name OR o.public_id = :name)
            AND o.deleted_at IS NULL
@@ -37,7 +40,7 @@ async def find_default_place(tx: Transaction, path: str) -> Place | None:
     """A path in the default organisation."""
     row = await tx.fetch_one(
         f"""
-        SELECT o.id, o.repository_creation, {READ_ONLY}
+        SELECT o.id, o.repository_creation, {READ_ONLY}, {QUOTA}
           FROM installation AS i
           JOIN organisations AS o ON o.id = CAST(i.value AS BIGINT)
          WHERE i.name = 'default_organisation'
@@ -166,6 +169,9 @@ async def update(tx: Transaction, changed: Organisation) -> bool:
                is_read_only = :is_read_only,
                retention = :retention,
                price_micros = :price_micros,
+               quota_bytes = :quota_bytes,
+               quota_repositories = :quota_repositories,
+               quota_tags = :quota_tags,
                version = version + 1
          WHERE id = :id
            AND version = :version
@@ -176,11 +182,28 @@ async def update(tx: Transaction, changed: Organisation) -> bool:
         creators=str(changed.creators),
         allows_public=int(changed.allows_public),
         is_read_only=int(changed.is_read_only),
-        retention=json.dumps(asdict(retention)) if retention is not None else None,
+        retention=retention.to_json() if retention is not None else None,
         price_micros=changed.price_micros,
+        quota_bytes=changed.quota.bytes,
+        quota_repositories=changed.quota.repositories,
+        quota_tags=changed.quota.tags,
         version=changed.version,
     )
     return rows > 0
+
+
+async def lock(tx: Transaction, organisation_id: int) -> Quota:
+    """Let nobody else past this line for an organisation until this transaction ends; its quota."""
+    row = await tx.fetch_one(
+        f"""
+        UPDATE organisations
+           SET version = version
+         WHERE id = :organisation_id
+        RETURNING {QUOTA.replace("o.", "")}
+        """,
+        organisation_id=organisation_id,
+    )
+    return as_quota(row) if row else Quota()
 
 
 async def delete(tx: Transaction, organisation_id: int, *, now: int) -> None:
@@ -200,11 +223,17 @@ def _place(row: Row | None, path: str) -> Place | None:
         path,
         creators=Role(str(row[1])),
         read_only=str(row[2]) if row[2] is not None else None,
+        quota=as_quota(row[3:]),
     )
 
 
+def as_quota(row: Row) -> Quota:
+    """From the columns of QUOTA."""
+    limits = [int(limit) if limit is not None else None for limit in row]
+    return Quota(*limits)
+
+
 def _organisation(row: Row) -> Organisation:
-    retention = json.loads(str(row[8])) if row[8] is not None else None
     return Organisation(
         id=int(row[0] or 0),
         public_id=str(row[1]),
@@ -214,7 +243,8 @@ def _organisation(row: Row) -> Organisation:
         creators=Role(str(row[5])),
         allows_public=bool(row[6]),
         is_read_only=bool(row[7]),
-        retention=Retention(**retention) if retention is not None else None,
+        retention=Retention.from_json(str(row[8])) if row[8] is not None else None,
         price_micros=int(row[9] or 0),
         version=int(row[10] or 0),
+        quota=as_quota(row[11:]),
     )

@@ -1,7 +1,7 @@
 """Projects of organisations, and the repositories that they are linked to."""
 
 from entrepot.db.database import Row, Transaction
-from entrepot.db.organisations import READ_ONLY
+from entrepot.db.organisations import QUOTA, READ_ONLY, as_quota
 from entrepot.model.access import Place, Role
 from entrepot.model.tenancy import Project
 
@@ -18,7 +18,7 @@ async def find_place(tx: Transaction, public_id: str) -> Place | None:
     """Where the builds of the project with this public id are."""
     row = await tx.fetch_one(
         f"""
-        SELECT p.id, p.organisation_id, o.repository_creation, {READ_ONLY}
+        SELECT p.id, p.organisation_id, o.repository_creation, {READ_ONLY}, {QUOTA}
           FROM projects AS p
           JOIN organisations AS o ON o.id = p.organisation_id
          WHERE p.public_id = :public_id
@@ -35,6 +35,7 @@ async def find_place(tx: Transaction, public_id: str) -> Place | None:
         project_id=int(row[0] or 0),
         creators=Role(str(row[2])),
         read_only=str(row[3]) if row[3] is not None else None,
+        quota=as_quota(row[4:]),
     )
 
 

@@ -1,9 +1,10 @@
 """Repositories: paths in an organisation, and their policies."""
 
 import json
+from dataclasses import replace
 
 from entrepot.db.database import Row, Transaction
-from entrepot.db.organisations import READ_ONLY
+from entrepot.db.organisations import QUOTA, READ_ONLY, as_quota
 from entrepot.model.access import Place, Repository
 from entrepot.model.tenancy import RepositoryFacts
 from entrepot.model.upstreams import DEFAULT_FRESHNESS, SYNCED, PullThrough, Source
@@ -14,7 +15,7 @@ COLUMNS = f"""r.id, r.organisation_id, r.path, r.project_id, r.is_public * o.all
                r.immutable_tags, r.protected_tags, r.upstream_id, r.upstream_path,
                COALESCE(r.freshness, CASE WHEN r.sync IS NULL THEN {DEFAULT_FRESHNESS}
                                           ELSE {SYNCED} END),
-               r.accepts_push, r.may_shadow"""
+               r.accepts_push, r.may_shadow, {QUOTA}"""
 _FACTS = """
         SELECT r.id, r.path, o.id, o.public_id, o.slug, p.id, p.public_id, p.name, r.is_public,
                r.is_read_only, r.immutable_tags, r.protected_tags, r.created_at, r.version,
@@ -202,7 +203,8 @@ async def ensure(
         ON CONFLICT (organisation_id, path) WHERE deleted_at IS NULL
         DO UPDATE SET path = excluded.path
         RETURNING id, organisation_id, path, project_id, 0, NULL, NULL, NULL,
-                  upstream_id, upstream_path, freshness, accepts_push, may_shadow
+                  upstream_id, upstream_path, freshness, accepts_push, may_shadow,
+                  NULL, NULL, NULL
         """,
         new_id=new_id,
         organisation_id=place.organisation_id,
@@ -217,7 +219,7 @@ async def ensure(
     if row is None:
         message = "an upsert returns its row"
         raise AssertionError(message)
-    return as_repository(row)
+    return replace(as_repository(row), quota=place.quota)
 
 
 def _freshness(source: Source | None) -> int | None:
@@ -306,6 +308,7 @@ def as_repository(row: Row) -> Repository:
         immutable_tags=_patterns(row[6]),
         protected_tags=_patterns(row[7]),
         source=_source(row),
+        quota=as_quota(row[13:16]),
     )
 
 

@@ -210,6 +210,23 @@ async def is_known(tx: Transaction, storage_key: str) -> bool:
     return row is not None
 
 
+async def sum_open(tx: Transaction, organisation_id: int, *, now: int) -> int:
+    """How many bytes the open sessions of an organisation have received; walks all open ones."""
+    row = await tx.fetch_one(
+        """
+        SELECT CAST(SUM(u.size) AS BIGINT)
+          FROM uploads AS u
+          JOIN repositories AS r ON r.id = u.repository_id
+         WHERE u.committed_at IS NULL
+           AND u.expires_at > :now
+           AND r.organisation_id = :organisation_id
+        """,
+        organisation_id=organisation_id,
+        now=now,
+    )
+    return int(row[0] or 0) if row else 0
+
+
 async def count_all_open(tx: Transaction) -> int:
     """How many sessions are open, for the metric."""
     row = await tx.fetch_one("SELECT COUNT(*) FROM uploads WHERE committed_at IS NULL")

@@ -11,7 +11,8 @@ import json
 from collections.abc import Iterable
 
 from entrepot.db.database import Row, Transaction
-from entrepot.model.usage import Held, Measured, Period, UsageLine, day_end
+from entrepot.db.organisations import QUOTA, as_quota
+from entrepot.model.usage import Held, Measured, Period, Quota, UsageLine, day_end
 
 # In the place of a repository: its organisation, where a shared digest counts once; and all
 # repositories that its organisation has or had, where it counts as often as it is held.
@@ -111,6 +112,50 @@ async def current(tx: Transaction, organisation_id: int) -> Held:
         organisation_id=organisation_id,
     )
     return Held(int(row[0] or 0), int(row[1] or 0)) if row else Held(0, 0)
+
+
+async def find_limited(tx: Transaction) -> list[tuple[int, str, Quota, Held]]:
+    """Every organisation with a quota: its row, its slug, the quota, and what it holds now."""
+    rows = await tx.fetch_all(
+        f"""
+        SELECT o.id, o.slug, {QUOTA},
+               COALESCE(p.bytes, 0) + COALESCE((SELECT CAST(SUM(bytes) AS BIGINT)
+                                                  FROM byte_deltas
+                                                 WHERE organisation_id = o.id
+                                                   AND repository_id IS NULL), 0),
+               COALESCE(p.tags, 0) + COALESCE((SELECT CAST(SUM(tags) AS BIGINT)
+                                                 FROM byte_deltas
+                                                WHERE organisation_id = o.id
+                                                  AND repository_id IS NULL), 0),
+               CASE WHEN o.quota_repositories IS NULL THEN 0
+                    ELSE (SELECT COUNT(*)
+                            FROM repositories
+                           WHERE organisation_id = o.id
+                             AND deleted_at IS NULL) END
+          FROM organisations AS o
+          LEFT JOIN usage_points AS p
+            ON p.organisation_id = o.id
+           AND p.repository_id = {ORGANISATION}
+           AND p.at = (SELECT MAX(at)
+                         FROM usage_points
+                        WHERE organisation_id = o.id
+                          AND repository_id = {ORGANISATION})
+         WHERE o.deleted_at IS NULL
+           AND (o.quota_bytes IS NOT NULL
+             OR o.quota_repositories IS NOT NULL
+             OR o.quota_tags IS NOT NULL)
+         ORDER BY o.slug
+        """
+    )
+    return [
+        (
+            int(row[0] or 0),
+            str(row[1]),
+            as_quota(row[2:5]),
+            Held(int(row[5] or 0), int(row[6] or 0), int(row[7] or 0)),
+        )
+        for row in rows
+    ]
 
 
 # Of each line `k`, in the columns after those of its own: bytes at :until, byte-seconds in between.

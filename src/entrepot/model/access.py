@@ -7,6 +7,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from entrepot.model.upstreams import Source
+from entrepot.model.usage import NO_QUOTA, Quota
 
 
 class Action(StrEnum):
@@ -128,7 +129,7 @@ class Place:
 
     `creators` is the lowest role that may make one; `read_only` names what is, if anything:
     organisation or registry. `source` is where one would come from, below a namespace mirror, and
-    `is_public` whether everybody may pull it.
+    `is_public` whether everybody may pull it. `quota` is the organisation's, and no part of where.
     """
 
     organisation_id: int
@@ -138,6 +139,7 @@ class Place:
     read_only: str | None = None
     source: Source | None = None
     is_public: bool = False
+    quota: Quota = field(default=NO_QUOTA, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ class Repository:
     """A repository's row. `read_only` names what is, if anything: itself or what it is in.
 
     Patterns: tags that neither move nor go, and tags that do not go. `source` is where a
-    pull-through repository comes from.
+    pull-through repository comes from, `quota` its organisation's.
     """
 
     id: int
@@ -157,6 +159,7 @@ class Repository:
     immutable_tags: tuple[str, ...] = ()
     protected_tags: tuple[str, ...] = ()
     source: Source | None = None
+    quota: Quota = field(default=NO_QUOTA, compare=False)
 
 
 def is_match(pattern: str, path: str) -> bool:

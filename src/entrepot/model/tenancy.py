@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from entrepot.model.access import Kind, Role
 from entrepot.model.retention import Retention
 from entrepot.model.upstreams import PullThrough
+from entrepot.model.usage import Quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Organisation:
     is_read_only: bool
     retention: Retention | None
     price_micros: int
+    quota: Quota
     version: int
 
 

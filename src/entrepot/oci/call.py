@@ -18,6 +18,7 @@ from entrepot.services.mirror import Mirror
 from entrepot.services.mount import Mount
 from entrepot.services.pull import Pull
 from entrepot.services.push import Push
+from entrepot.services.quotas import Quotas
 from entrepot.services.token_service import TokenService
 from entrepot.services.uploads import Uploads
 from entrepot.web.answers import Answer
@@ -55,6 +56,7 @@ class Registry:
     uploads: Uploads
     mount: Mount
     delete: Delete
+    quotas: Quotas
     hosts: Hosts
 
     limits: ProtocolLimits

@@ -86,7 +86,12 @@ ON_THE_WIRE: Mapping[type[EntrepotError], tuple[int, Code]] = {
 _RETRY_SECONDS: Mapping[int, int] = {429: 30, 503: 2, 507: 60}
 _JSON: Header = (b"content-type", b"application/json")
 # Values that help a caller; all others are for the log alone.
-_DETAIL = frozenset({"missing", "free", "low_water", "limit", "size", "digest", "name", "tag"})
+_DETAIL = frozenset(
+    {
+        *("missing", "free", "low_water", "limit", "size", "digest", "name", "tag"),
+        *("quota", "used", "needed"),
+    }
+)
 
 _encode = msgspec.json.Encoder().encode
 

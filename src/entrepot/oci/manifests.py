@@ -74,6 +74,8 @@ async def put(registry: Registry, call: Call) -> Answer:
     ]
     if pushed.subject is not None:
         headers.append((b"oci-subject", str(pushed.subject).encode()))
+    for warning in pushed.warnings:
+        warn(headers, warning)
     if isinstance(reference, Digest):
         headers.extend((b"oci-tag", tag.text.encode()) for tag in tags)
     return Answer(201, headers)

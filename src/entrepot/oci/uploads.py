@@ -1,15 +1,18 @@
 """Uploads: POST (end-4, end-11), PATCH (end-5), PUT (end-6), GET (end-13), DELETE (end-14)."""
 
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import structlog
 
+from entrepot.model.access import Place, Repository
 from entrepot.model.digests import Digest, parse_algorithm
 from entrepot.model.errors import DigestInvalid, EntrepotError, NameInvalid, RangeInvalid
 from entrepot.model.names import RepositoryName
 from entrepot.model.ranges import ByteRange, parse_chunk
 from entrepot.model.stored import UploadSession
 from entrepot.oci.call import Call, Registry
+from entrepot.oci.reads import warn
 from entrepot.services.addresses import Address
 from entrepot.web.answers import Answer, Header
 
@@ -20,24 +23,27 @@ async def post(registry: Registry, call: Call) -> Answer:
     """Begin an upload; or mount a blob, or take it whole, when the query says so."""
     mount = call.request.field("mount")
     if mount is not None and await _mounted(registry, call, mount):
-        return _created(call, Digest.parse(mount))
+        return _created(call, Digest.parse(mount), [])
+    await registry.quotas.require_room(_where(call))
     whole = call.request.field("digest") if mount is None else None
     digest = Digest.parse(whole) if whole is not None else None
     algorithm = parse_algorithm(call.request.field("digest-algorithm") or "sha256")
+    is_whole = digest is not None and _has_body(call, digest)
+    pieces = await _pieces(registry, call) if is_whole else None
     session = await registry.uploads.open(
         call.actor, call.target, algorithm=digest.algorithm if digest else algorithm
     )
-    if digest is None or not _has_body(call, digest):
+    if digest is None or pieces is None:
         return Answer(202, _progress(call, session, 0))
     try:
-        await registry.uploads.commit(
-            call.actor, call.target, session, digest, call.request.pieces(), None
+        warnings = await registry.uploads.commit(
+            call.actor, call.target, session, digest, pieces, None
         )
     except EntrepotError:
         with suppress(EntrepotError):  # nobody was told its address, so nobody can go on with it
             await registry.uploads.cancel(session)
         raise
-    return _created(call, digest)
+    return _created(call, digest, warnings)
 
 
 async def patch(registry: Registry, call: Call) -> Answer:
@@ -45,7 +51,8 @@ async def patch(registry: Registry, call: Call) -> Answer:
     session = await _session(registry, call)
     try:
         chunk = _chunk(call)
-        after = await registry.uploads.append(session, call.request.pieces(), chunk)
+        pieces = await _pieces(registry, call)
+        after = await registry.uploads.append(session, pieces, chunk)
     except RangeInvalid as error:
         raise _with_progress(error, call, session) from error
     return Answer(202, _progress(call, session, after.size))
@@ -60,12 +67,13 @@ async def put(registry: Registry, call: Call) -> Answer:
     session = await _session(registry, call)
     try:
         chunk = _chunk(call)
-        await registry.uploads.commit(
-            call.actor, call.target, session, digest, call.request.pieces(), chunk
+        pieces = await _pieces(registry, call)
+        warnings = await registry.uploads.commit(
+            call.actor, call.target, session, digest, pieces, chunk
         )
     except RangeInvalid as error:
         raise _with_progress(error, call, session) from error
-    return _created(call, digest)
+    return _created(call, digest, warnings)
 
 
 async def get(registry: Registry, call: Call) -> Answer:
@@ -85,6 +93,19 @@ async def _session(registry: Registry, call: Call) -> UploadSession:
     return await registry.uploads.find(
         call.actor, call.repository, call.values["upload"], opened_before=call.opened_before
     )
+
+
+async def _pieces(registry: Registry, call: Call) -> AsyncIterator[bytes]:
+    """The body, if the organisation has room for it. Raises Denied."""
+    request = call.request
+    return await registry.quotas.let_in(_where(call), request.content_length, request.pieces())
+
+
+def _where(call: Call) -> Repository | Place:
+    if call.where is None:
+        message = "uploads are of a repository"
+        raise AssertionError(message)
+    return call.where
 
 
 async def _mounted(registry: Registry, call: Call, mount: str) -> bool:
@@ -145,12 +166,12 @@ def _with_progress(error: RangeInvalid, call: Call, session: UploadSession) -> R
     return RangeInvalid(error.message, **{**error.values, "headers": headers})
 
 
-def _created(call: Call, digest: Digest) -> Answer:
+def _created(call: Call, digest: Digest, warnings: list[str]) -> Answer:
     log.debug("blob.pushed", repository=str(call.name), digest=str(digest))
-    return Answer(
-        201,
-        [
-            (b"location", f"/v2/{call.name}/blobs/{digest}".encode()),
-            (b"docker-content-digest", str(digest).encode()),
-        ],
-    )
+    headers = [
+        (b"location", f"/v2/{call.name}/blobs/{digest}".encode()),
+        (b"docker-content-digest", str(digest).encode()),
+    ]
+    for warning in warnings:
+        warn(headers, warning)
+    return Answer(201, headers)

@@ -24,6 +24,7 @@ from entrepot.model.names import RepositoryName, is_public_id
 from entrepot.model.tenancy import Change
 from entrepot.services import namespaces
 from entrepot.services.audit import record
+from entrepot.services.quotas import require_repository
 
 DEFAULT_ORGANISATION = "default_organisation"
 
@@ -126,6 +127,8 @@ class Addresses:
                 {"by": "push" if source is None else "pull"},
             )
             await record(tx, actor, change, now=now)
+            if source is None:  # a pull never fails because of a quota
+                await require_repository(tx, where)
         return repository
 
     @staticmethod

@@ -44,14 +44,17 @@ async def hold_blob(
     *,
     now: int,
     protected_until: int,
-) -> None:
+) -> bool:
     """Make a stored blob part of a repository, protected until then. Times in µs.
+
+    Whether its organisation holds more bytes than before.
 
     Nothing references it yet, so it puts itself on the review queue: unused, it is an orphan.
     """
     is_new = await blobs.link(tx, repository.id, digest, now=now, protected_until=protected_until)
+    grew = False
     if is_new:
-        await accounts.gained(
+        grew = await accounts.gained(
             tx,
             organisation_id=repository.organisation_id,
             repository_id=repository.id,
@@ -61,3 +64,4 @@ async def hold_blob(
             ids=(new_id(), new_id()),
         )
     await collection.review(tx, "link", repository.id, digest, due_at=protected_until)
+    return grew

@@ -9,6 +9,7 @@ from entrepot.model.errors import Denied, NameUnknown, Unauthenticated
 from entrepot.services.access import Access
 from entrepot.services.addresses import Address, Addresses
 from entrepot.services.holdings import hold_blob
+from entrepot.services.quotas import judge
 
 _CANDIDATES = 16  # how many holders an anonymous mount looks at
 
@@ -55,7 +56,7 @@ class Mount:
                 if blob is None:
                     continue
                 repository = await self._addresses.ensure(tx, actor, address, where, now)
-                await hold_blob(
+                grew = await hold_blob(
                     tx,
                     repository,
                     str(digest),
@@ -63,6 +64,7 @@ class Mount:
                     now=now,
                     protected_until=protected_until,
                 )
+                await judge(tx, repository, grew=grew)
                 return True
             return False
 

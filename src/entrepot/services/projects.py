@@ -26,6 +26,7 @@ from entrepot.services.organisations import (
     require_public_id,
     require_version,
 )
+from entrepot.services.quotas import judge, require_repository
 from entrepot.services.repositories import Repositories
 
 PROJECTS = 10_000  # of one organisation
@@ -178,9 +179,13 @@ class Projects:
             await projects.unlink_all(tx, found.id)
             if isinstance(builds, Repository):
                 await self._move(tx, builds, target.id, now, ids)
+                if place is not None:
+                    await require_repository(tx, place)
             moved: dict[str, object] = {"from": found.organisation_slug, "to": target.slug}
             for project in (found, there):  # a line in the log of each organisation
                 await self._record(tx, actor, "project.transferred", project, moved)
+            if isinstance(builds, Repository) and place is not None:
+                await judge(tx, place, grew=True, new_tags=1)
             return replace(there, version=found.version + 1)
 
         return await self._database.write(work)

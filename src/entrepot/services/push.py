@@ -22,16 +22,18 @@ from entrepot.model.tenancy import Change
 from entrepot.services.access import Access
 from entrepot.services.addresses import Address, Addresses
 from entrepot.services.audit import record
+from entrepot.services.quotas import judge
 
 _NAMED_MISSING = 10  # how many missing digests an error names
 
 
 @dataclass(frozen=True, slots=True)
 class PushedManifest:
-    """A manifest that is stored and durable."""
+    """A manifest that is stored and durable; what to warn of."""
 
     digest: Digest
     subject: Digest | None
+    warnings: list[str]
 
 
 class Push:
@@ -79,12 +81,12 @@ class Push:
             message = f"the manifest sent has the digest {actual}"
             raise DigestInvalid(message, digest=str(digest))
         self._store.require_space()
-        await self._database.write(
+        warnings = await self._database.write(
             lambda tx: self._store_manifest(
                 tx, actor, address, str(actual), tag_names, facts, body, opened_before
             )
         )
-        return PushedManifest(actual, facts.subject)
+        return PushedManifest(actual, facts.subject, warnings)
 
     async def _store_manifest(
         self,
@@ -96,7 +98,7 @@ class Push:
         facts: ManifestFacts,
         body: bytes,
         opened_before: int,
-    ) -> None:
+    ) -> list[str]:
         now = self._clock.now()
         where = await self._access.admit(tx, actor, Action.PUSH, address)
         repository = await self._addresses.ensure(tx, actor, address, where, now)
@@ -104,7 +106,7 @@ class Push:
         is_new = await self._put(tx, repository, digest, facts, body, now)
         names = sorted({tag.text for tag in tag_names})
         left, new_tags = await _move_tags(tx, actor, repository, digest, names, now)
-        await _account(tx, repository, digest, len(body) if is_new else 0, new_tags, now)
+        grew = await _account(tx, repository, digest, len(body) if is_new else 0, new_tags, now)
         if repository.source is not None:  # what was pushed ages by retention
             due_at = now + self._grace
             await collection.review_all(tx, "manifest", repository.id, left, due_at=due_at)
@@ -117,6 +119,7 @@ class Push:
             {"digest": digest, "tags": names},
         )
         await record(tx, actor, pushed, now=now)
+        return await judge(tx, repository, grew=grew, new_tags=new_tags)
 
     @staticmethod
     async def _require_begun(

@@ -29,6 +29,7 @@ from entrepot.services.addresses import DEFAULT_ORGANISATION, NO_REPOSITORY, Add
 from entrepot.services.audit import record
 from entrepot.services.organisations import NONE_PUBLIC, STALE, require_version
 from entrepot.services.pull_through import UpstreamPath
+from entrepot.services.quotas import require_repository
 
 PATTERNS = 50  # of a repository, of each kind
 PATTERN = r"[A-Za-z0-9._*-]{1,128}"
@@ -161,6 +162,7 @@ class Repositories:
                 source = (await pull_through.use(tx, self._access, known, entered, chosen)).source
                 details |= {"upstream": chosen.upstream.name, "upstream_path": chosen.path}
             await repositories.ensure(tx, place, new_id=repository_id, now=now, source=source)
+            await require_repository(tx, place)
             made = await _facts(tx, repository_id)
             if policies:
                 made = await _update(tx, entered, made, policies)

@@ -1,4 +1,4 @@
-"""Receiving blobs: sessions, chunks, commits and mounts.
+"""Receiving blobs: sessions, chunks and commits.
 
 A session belongs to one repository and one credential. Its bytes are in the store, its size in the
 database; one writer at a time has it, from before its first byte until its last write has ended.
@@ -33,9 +33,9 @@ from entrepot.services.access import Access
 from entrepot.services.addresses import Address, Addresses
 from entrepot.services.holdings import hold_blob, keep_object
 from entrepot.services.live_hashes import LiveHashes
+from entrepot.services.quotas import judge
 
-# A finished session is known this long: for a repeated PUT, and for a manifest that finishes
-# a push after its token expired.
+# How long a finished session is known: for a repeated PUT, and a manifest behind an expiry.
 _REMEMBERED = DAY
 _NO_UPLOAD = "no such upload here; start a new one"
 
@@ -146,14 +146,14 @@ class Uploads:
         digest: Digest,
         pieces: AsyncIterator[bytes],
         chunk: ByteRange | None,
-    ) -> None:
+    ) -> list[str]:
         """Add the last bytes, check the digest, and make the blob part of the repository, durably.
 
-        Raises DigestInvalid, and what `append` raises.
+        What to warn of. Raises DigestInvalid, Denied, and what `append` raises.
         """
         if session.committed_at is not None:
             await self._require_committed(session, digest)
-            return
+            return []
         async with self._locked(session) as (upload, current):
             require_next(current, chunk)
             after, stopped = await self._receive(upload, current, pieces)
@@ -163,10 +163,11 @@ class Uploads:
             await self._require_digest(upload, after, digest)
             async with self._distrusting(upload, after):
                 stamp = await upload.commit()
-            await self._database.write(
+            warnings = await self._database.write(
                 lambda tx: self._link(tx, actor, address, after, str(digest), stamp)
             )
             self._live.drop(after.id)
+            return warnings
 
     async def _require_committed(self, session: UploadSession, digest: Digest) -> None:
         """A client that did not hear our 201 asks again. Raises UploadUnknown."""
@@ -185,7 +186,7 @@ class Uploads:
         session: UploadSession,
         digest: str,
         stamp: int,
-    ) -> None:
+    ) -> list[str]:
         """The row that a 201 stands for; only now may anything point at the bytes."""
         now = self._clock.now()
         protected_until = now + self._limits.grace
@@ -202,7 +203,7 @@ class Uploads:
             now=now,
             due_at=protected_until,
         )
-        await hold_blob(
+        grew = await hold_blob(
             tx, repository, digest, session.size, now=now, protected_until=protected_until
         )
         if not await uploads.commit(
@@ -214,6 +215,7 @@ class Uploads:
             expires_at=now + _REMEMBERED,
         ):
             raise UploadUnknown(_NO_UPLOAD, upload=session.id)
+        return await judge(tx, repository, grew=grew)
 
     async def cancel(self, session: UploadSession) -> None:
         """End a session and forget its bytes. Raises UploadUnknown, UploadBusy."""

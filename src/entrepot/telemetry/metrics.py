@@ -18,6 +18,7 @@ from entrepot.telemetry.caching import CACHING_METRICS, CachingTally
 from entrepot.telemetry.collection import COLLECTION_METRICS, CollectionTally
 from entrepot.telemetry.declared import Declared
 from entrepot.telemetry.upstreams import UPSTREAM_METRICS, UpstreamTally
+from entrepot.telemetry.usage import USAGE_METRICS, UsageTally
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -77,6 +78,7 @@ METRICS = (
     COMMIT_BATCH,
     *UPSTREAM_METRICS,
     *CACHING_METRICS,
+    *USAGE_METRICS,
     *COLLECTION_METRICS,
 )
 
@@ -154,6 +156,7 @@ class Metrics:
         )
         self.upstreams = UpstreamTally(self._registry)
         self.caching = CachingTally(self._registry)
+        self.usage = UsageTally(self._registry)
         self.collection = CollectionTally(self._registry)
         self._open_uploads = Gauge(
             OPEN_UPLOADS.name,
