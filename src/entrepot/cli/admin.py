@@ -14,6 +14,7 @@ from entrepot.cli.gc import gc
 from entrepot.cli.rotate_key import rotate_key
 from entrepot.cli.scopes import read_scopes
 from entrepot.cli.scrub import scrub
+from entrepot.cli.why import why
 from entrepot.model.access import Kind
 from entrepot.model.clock import HOUR, SystemClock
 from entrepot.services.tenancy import Tenancy
@@ -30,6 +31,7 @@ def admin() -> None:
 admin.add_command(rotate_key)
 admin.add_command(gc)
 admin.add_command(scrub)
+admin.add_command(why)
 
 
 @admin.group()
