@@ -19,6 +19,7 @@ import psycopg
 
 _ELSEWHERE = ("foreign.", "nondistributable.")
 _CHUNK = 1 << 20
+_REPOSITORIES = -1  # the line of all repositories of an organisation together
 
 
 def check_invariants(
@@ -57,6 +58,7 @@ def _violations(
     yield from _objects(rows, objects, now - grace)
     yield from _uploads(rows, staged, now - late)
     yield from _accounts(rows)
+    yield from _counted_tags(rows)
     yield from _tenants(rows)
     yield from _orphans(rows)
 
@@ -248,6 +250,7 @@ def _accounts(rows: _Rows) -> Iterator[str]:
     for repository, digest, count in content:
         organisation = owner[repository]
         expected[organisation, repository] += count
+        expected[organisation, _REPOSITORIES] += count
         if not holders[organisation, digest]:
             expected[organisation, None] += count
         holders[organisation, digest] += 1
@@ -262,6 +265,8 @@ def _accounts(rows: _Rows) -> Iterator[str]:
     counted: Counter[tuple[int, int | None]] = Counter()
     for row in rows["byte_deltas"]:
         counted[row["organisation_id"], row["repository_id"]] += row["bytes"]
+        if row["repository_id"] is not None:
+            counted[row["organisation_id"], _REPOSITORIES] += row["bytes"]
     # What was folded away is in the last point; repository 0 is the organisation.
     last: dict[tuple[int, int], dict[str, Any]] = {}
     for row in sorted(rows["usage_points"], key=lambda row: row["at"]):
@@ -271,6 +276,23 @@ def _accounts(rows: _Rows) -> Iterator[str]:
     for key in counted.keys() | expected.keys():
         if counted[key] != expected[key]:
             yield f"the accounts of {key} add up to {counted[key]}, not {expected[key]}"
+
+
+def _counted_tags(rows: _Rows) -> Iterator[str]:
+    """Pushed tags per organisation are what its accounts add up to."""
+    owner = {row["id"]: row["organisation_id"] for row in rows["repositories"]}
+    counted: Counter[int] = Counter()
+    last: dict[int, int] = {}
+    for row in rows["byte_deltas"]:
+        counted[row["organisation_id"]] += row["tags"]
+    for row in sorted(rows["usage_points"], key=lambda row: row["at"]):
+        if row["repository_id"] == 0:
+            last[row["organisation_id"]] = row["tags"]
+    counted.update(last)
+    pushed = Counter(owner[row["repository_id"]] for row in rows["tags"] if row["is_pushed"])
+    for organisation in counted.keys() | pushed.keys():
+        if counted[organisation] != pushed[organisation]:
+            yield f"{organisation} has {pushed[organisation]} tags, not {counted[organisation]}"
 
 
 def _tenants(rows: _Rows) -> Iterator[str]:
