@@ -155,7 +155,7 @@ class Application:
 
         self.access = Access(clock, self._addresses, _ANONYMOUS[settings.anonymous])
         self.tenancy = Tenancy(self.database, clock)
-        self.objects = Objects(self.database, self.store, clock)
+        self.objects = Objects(self.database, self.store, clock, self.metrics.scrub.observe)
         self._pull = Pull(self.database, self.objects, clock, grace=self._grace)
         self.caching = Caching(
             settings,
@@ -170,7 +170,7 @@ class Application:
             self._pull,
         )
         self.lifecycle = Lifecycle(
-            settings, clock, self.database, self.store, self.metrics, self.access
+            settings, clock, self.database, self.store, self.objects, self.metrics, self.access
         )
         self.uploads = self._make_uploads()
         self.audit_log = AuditLog(

@@ -4,16 +4,19 @@ from entrepot.blobs.disk import DiskStore
 from entrepot.config import Settings
 from entrepot.db.database import Database
 from entrepot.jobs.schedule import Job
-from entrepot.model.clock import SECOND, Clock
+from entrepot.model.clock import DAY, SECOND, Clock
 from entrepot.services.access import Access
 from entrepot.services.collection import Collection, Counts
 from entrepot.services.collection_guard import CollectionGuard
 from entrepot.services.collection_status import CollectionReport, CollectionStatus
+from entrepot.services.objects import Objects
 from entrepot.services.orphans import CollectionLimits
 from entrepot.services.quotas import Quotas
+from entrepot.services.scrub import Scrub, ScrubLimits
 from entrepot.services.tombstones import Tombstones
 from entrepot.services.usage import Usage
 from entrepot.telemetry.metrics import Metrics
+from entrepot.telemetry.observe import Observe, ignore
 
 
 class Lifecycle:
@@ -25,6 +28,7 @@ class Lifecycle:
         clock: Clock,
         database: Database,
         store: DiskStore,
+        objects: Objects,
         metrics: Metrics,
         access: Access,
     ) -> None:
@@ -34,6 +38,7 @@ class Lifecycle:
         self._store = store
         self._metrics = metrics
         self._access = access
+        self._scrub = make_scrub(settings, clock, database, objects, metrics.scrub.observe)
         self.usage = Usage(database, clock, access)
         self.quotas = Quotas(database, clock)
         self.guard = CollectionGuard(database, store)
@@ -46,9 +51,15 @@ class Lifecycle:
         collection = self._settings.collection
         return [
             Job("collection.run", collection.every_seconds, self._collect),
+            Job("blobs.scrub", 60, self._scrub.sweep),
+            Job("blobs.count_damaged", 60, self._count_damaged),
+            Job("manifests.scrub", 3_600, self._scrub.sweep_manifests),
             Job("usage.fold", 10, self.usage.fold),
             Job("quotas.watch", 60, self._watch_quotas),
         ]
+
+    async def _count_damaged(self) -> None:
+        self._metrics.scrub.is_damaged(await self._scrub.count_damaged())
 
     async def _watch_quotas(self) -> None:
         await self.quotas.watch()
@@ -59,6 +70,19 @@ class Lifecycle:
             await self.collection.run()
         finally:
             await self.collection_status.publish(self._metrics.collection)
+
+
+def make_scrub(
+    settings: Settings,
+    clock: Clock,
+    database: Database,
+    objects: Objects,
+    observe: Observe = ignore,
+) -> Scrub:
+    """Scrub, as the settings say."""
+    scrub = settings.scrub
+    limits = ScrubLimits(scrub.bytes_per_second, scrub.every_days * DAY)
+    return Scrub(database, objects, clock, limits, observe)
 
 
 def make_collection(

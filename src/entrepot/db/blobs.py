@@ -10,7 +10,7 @@ async def find(tx: Transaction, repository_id: int, digest: str) -> LinkedBlob |
     """The blob, if this repository has it."""
     row = await tx.fetch_one(
         """
-        SELECT l.digest, b.size, b.storage_key, l.protected_until, b.stamp, b.damaged_at
+        SELECT b.size, b.storage_key, l.protected_until, b.stamp, b.damaged_at
           FROM blob_links AS l
           JOIN blobs AS b ON b.digest = l.digest
          WHERE l.repository_id = :repository_id
@@ -20,7 +20,7 @@ async def find(tx: Transaction, repository_id: int, digest: str) -> LinkedBlob |
         repository_id=repository_id,
         digest=digest,
     )
-    return _blob(row) if row else None
+    return _blob(digest, row) if row else None
 
 
 async def find_from(tx: Transaction, upstream_id: int, digest: str) -> LinkedBlob | None:
@@ -32,7 +32,7 @@ async def find_from(tx: Transaction, upstream_id: int, digest: str) -> LinkedBlo
     """
     row = await tx.fetch_one(
         """
-        SELECT b.digest, b.size, b.storage_key, 0, b.stamp, b.damaged_at
+        SELECT b.size, b.storage_key, 0, b.stamp, b.damaged_at
           FROM blobs AS b
          WHERE b.digest = :digest
            AND b.damaged_at IS NULL
@@ -57,7 +57,7 @@ async def find_from(tx: Transaction, upstream_id: int, digest: str) -> LinkedBlo
         digest=digest,
         upstream_id=upstream_id,
     )
-    return _blob(row) if row else None
+    return _blob(digest, row) if row else None
 
 
 async def put(
@@ -73,7 +73,7 @@ async def put(
         INSERT INTO blobs (digest, size, storage_key, stamp, created_at, scrubbed_at)
         VALUES (:digest, :size, :storage_key, :stamp, :now, :now)
         ON CONFLICT (digest) DO UPDATE SET size = blobs.size
-        RETURNING digest, size, storage_key, 0, stamp, damaged_at
+        RETURNING size, storage_key, 0, stamp, damaged_at
         """,
         digest=digest,
         size=size,
@@ -81,7 +81,7 @@ async def put(
         stamp=stamp,
         now=now,
     )
-    return _blob(row) if row else LinkedBlob(digest, size, storage_key, stamp=stamp)
+    return _blob(digest, row) if row else LinkedBlob(digest, size, storage_key, stamp=stamp)
 
 
 async def heal(
@@ -232,12 +232,13 @@ async def find_user_of(tx: Transaction, repository_id: int, digest: str) -> str 
     return str(row[0]) if row else None
 
 
-def _blob(row: Row) -> LinkedBlob:
+def _blob(digest: str, row: Row) -> LinkedBlob:
+    size, storage_key, protected_until, stamp, damaged_at = row
     return LinkedBlob(
-        digest=str(row[0]),
-        size=int(row[1] or 0),
-        storage_key=str(row[2]),
-        protected_until=int(row[3] or 0),
-        stamp=int(row[4]) if row[4] is not None else None,
-        is_damaged=row[5] is not None,
+        digest,
+        int(size or 0),
+        str(storage_key),
+        int(protected_until or 0),
+        int(stamp) if stamp is not None else None,
+        damaged_at is not None,
     )
