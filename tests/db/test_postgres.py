@@ -5,7 +5,7 @@ import asyncio
 import psycopg
 import pytest
 
-from entrepot.db import postgres
+from entrepot.db import organisations, postgres
 from entrepot.db.database import Transaction
 from entrepot.db.postgres import PostgresDatabase
 from entrepot.model.errors import Conflict, SettingsInvalid, Unavailable
@@ -75,6 +75,33 @@ async def test_a_deadlock_is_run_again_and_both_changes_arrive(database):
     async with database.read() as tx:
         rows = await tx.fetch_all("SELECT DISTINCT value FROM installation")
     assert rows == [(attempts[2],)]
+
+
+async def test_work_whose_parent_row_goes_meanwhile_is_run_again_and_sees_that(database):
+    await database.write(lambda tx: organisations.add(tx, id=7, public_id="p", slug="s", now=1))
+    is_deleting, may_end = asyncio.Event(), asyncio.Event()
+    seen = []
+
+    async def delete(tx: Transaction) -> None:
+        await tx.execute("DELETE FROM organisations WHERE id = 7")
+        is_deleting.set()
+        await may_end.wait()
+
+    async def insert(tx: Transaction) -> None:
+        seen.append(await organisations.get(tx, 7) is not None)
+        if not seen[-1]:
+            return
+        asyncio.get_running_loop().call_later(0.1, may_end.set)  # behind the lock that it waits for
+        await tx.execute(
+            "INSERT INTO repositories (id, organisation_id, path, created_at) VALUES (8, 7, 'r', 1)"
+        )
+
+    deleting = asyncio.create_task(database.write(delete))
+    await is_deleting.wait()
+    await database.write(insert)
+    await deleting
+
+    assert seen == [True, False]
 
 
 async def test_a_failure_that_work_replaced_is_still_run_again(database, operator):

@@ -284,12 +284,13 @@ def new_name():
 
 
 @asynccontextmanager
-async def two_nodes(data, database_url):
+async def two_nodes(data, database_url, more=None):
     environment = {
         "ENTREPOT_DATA": str(data),
         "ENTREPOT_DATABASE__URL": database_url,
         "ENTREPOT_ANONYMOUS": "push",
         "ENTREPOT_BLOBS__LOW_WATER_BYTES": "0",
+        **(more or {}),
     }
     settings = load(None, environment)
     await prepare(settings)

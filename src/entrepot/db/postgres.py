@@ -67,8 +67,9 @@ _ERRORS: dict[str, tuple[type[EntrepotError], str]] = {
     "55P03": (Unavailable, "a lock was not to be had in time"),
     "57": (Unavailable, "the database stopped the statement"),  # time-out, shutdown, failover
 }
-# What a second try may cure. A statement that ran out of time once would do so again.
-_AGAIN = ("40", "08", "53300", "57P", "25P03")
+# What a second try may cure: a row that a foreign key needed went just now, and the second try sees
+# that. A statement that ran out of time once would do so again.
+_AGAIN = ("40", "08", "53300", "57P", "25P03", "23503")
 
 
 class PostgresDatabase:
