@@ -1,23 +1,18 @@
 """What keeps a manifest, as the database says it."""
 
-import hashlib
-
 import pytest
 
-from entrepot.db import manifests, organisations, reachability, repositories, tags
+from entrepot.db import manifests, organisations, reachability, repositories
 from entrepot.db.reachability import TOO_MANY, find_kept
 from entrepot.model.access import Place
+from tests.support.graphs import Graph, digest, fallback
 
 R = 7
 NOW = 1_000_000
 
 
-def digest(name):
-    return f"sha256:{hashlib.sha256(name.encode()).hexdigest()}"
-
-
-class Graph:
-    """A repository of manifests with made-up names."""
+class Repository:
+    """One repository of manifests; each word is a transaction of its own."""
 
     def __init__(self, database):
         self.database = database
@@ -29,32 +24,11 @@ class Graph:
 
         await self.database.write(work)
 
-    async def put(self, name, *, subject=None, children=(), protected_until=0):
-        async def work(tx):
-            await manifests.put(
-                tx,
-                R,
-                digest=digest(name),
-                media_type="x",
-                artifact_type=None,
-                subject=subject and digest(subject),
-                annotations=None,
-                depth=0,
-                body=b"{}",
-                now=1,
-                protected_until=protected_until,
-            )
-            await manifests.add_references(
-                tx, R, digest(name), blobs=(), children=map(digest, children)
-            )
-
-        await self.database.write(work)
+    async def put(self, name, **values):
+        await self.database.write(lambda tx: Graph(tx, R).put(name, **values))
 
     async def tag(self, tag, name):
-        async def work(tx):
-            await tags.move(tx, R, tag, digest(name), token_id=None, now=1)
-
-        await self.database.write(work)
+        await self.database.write(lambda tx: Graph(tx, R).tag(tag, name))
 
     async def kept(self, *names, **values):
         names_of = {digest(name): name for name in names}
@@ -65,7 +39,7 @@ class Graph:
 
 @pytest.fixture
 async def graph(database):
-    graph = Graph(database)
+    graph = Repository(database)
     await graph.make()
     return graph
 
@@ -130,7 +104,7 @@ async def test_what_is_protected_keeps_until_then(graph):
 async def test_a_tag_that_names_a_digest_hangs_below_it(graph, ending):
     await graph.put("image")
     await graph.put("signature")
-    await graph.tag(digest("image").replace(":", "-") + ending, "signature")
+    await graph.tag(fallback("image", ending), "signature")
 
     assert await graph.kept("image", "signature") == {}
 
@@ -143,8 +117,8 @@ async def test_a_tag_that_names_a_digest_hangs_below_it(graph, ending):
 async def test_a_tag_that_only_looks_so_is_a_tag(graph, ending):
     await graph.put("image")
     await graph.put("signature")
-    await graph.tag(digest("image").replace(":", "-") + ending, "signature")
-    await graph.tag(digest("absent").replace(":", "-"), "image")
+    await graph.tag(fallback("image", ending), "signature")
+    await graph.tag(fallback("absent"), "image")
 
     assert set(await graph.kept("image", "signature")) == {"image", "signature"}
 
@@ -177,3 +151,12 @@ async def test_what_reaches_too_far_is_kept_and_the_others_are_judged(graph, mon
     kept = await graph.kept("alone", "tagged", "hub", *referrers)
 
     assert kept == {"tagged": "tag v1", **dict.fromkeys(["hub", *referrers], TOO_MANY)}
+
+
+async def test_a_tag_that_is_taken_for_gone_keeps_nothing(graph):
+    await graph.put("image")
+    await graph.tag("v1", "image")
+    await graph.tag("v2", "image")
+
+    assert await graph.kept("image", without_tags=["v1", "v2"]) == {}
+    assert await graph.kept("image", without_tags=["v1"]) == {"image": "tag v2"}

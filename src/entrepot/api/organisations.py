@@ -22,7 +22,6 @@ from entrepot.api.call import (
 )
 from entrepot.model import retention, tenancy
 from entrepot.model.access import Action, Role
-from entrepot.services.organisations import require_retention
 
 router = APIRouter(tags=["organisations"])
 _MICROS = 1_000_000
@@ -133,8 +132,7 @@ async def change_organisation(
                 values["creators"] = Role(changes.repository_creation)
             case "retention":
                 wanted = changes.retention
-                kept = retention.Retention(**wanted.model_dump()) if wanted else None
-                require_retention(kept)
+                kept = retention.Retention(**wanted.model_dump()).checked() if wanted else None
                 values["retention"] = kept
             case "price_per_gb_month":
                 values["price_micros"] = int(Decimal(changes.price_per_gb_month) * _MICROS)

@@ -19,7 +19,8 @@ def belongs_to(tag: str, manifest: str) -> str:
     """A condition: the manifest is what a tag such as `sha256-9f86….sig` says that it belongs to.
 
     distribution-spec, "Referrers Tag Schema": the algorithm, and at most 64 letters of the digest;
-    cosign appends .sig, .att and .sbom. Both are aliases of rows. The manifest is found by its key.
+    cosign appends .sig, .att and .sbom. A tag belongs to nothing that it points at. Both are
+    aliases of rows. The manifest is found by its key.
     """
     named = f"substr({tag}.name, 1, 6) || ':' || substr({tag}.name, 8, 64)"
     return f"""
@@ -29,6 +30,7 @@ def belongs_to(tag: str, manifest: str) -> str:
            AND {manifest}.repository_id = {tag}.repository_id
            AND {manifest}.digest >= {named}
            AND {manifest}.digest < {named} || 'g'
+           AND {manifest}.digest <> {tag}.digest
     """
 
 
@@ -38,6 +40,7 @@ _TAG = f"""
            FROM tags AS t
           WHERE t.repository_id = m.repository_id
             AND t.digest = m.digest
+            AND t.name NOT IN (SELECT value FROM json_each(:without_tags))
             AND NOT EXISTS (SELECT 1
                               FROM manifests AS o
                              WHERE {belongs_to("t", "o")})
@@ -56,15 +59,17 @@ async def find_kept(
     *,
     now: int,
     restorable_since: int | None = None,
+    without_tags: Collection[str] = (),
 ) -> dict[str, str]:
     """Which of these manifests are kept, and by what, for people.
 
     With `restorable_since` also what hangs below a manifest that was deleted, or lost its last
-    tag, after then. Whatever reaches too many manifests is kept.
+    tag, after then. `without_tags` are taken for gone. Whatever reaches too many manifests is kept.
     """
+    without = json.dumps(list(without_tags))
 
     async def reach(starts: list[str]) -> list[Row]:
-        return await _reach(tx, repository_id, starts, now, restorable_since)
+        return await _reach(tx, repository_id, starts, now, restorable_since, without)
 
     reached = await reach(sorted(digests))
     if len(reached) < _BUDGET:
@@ -89,6 +94,7 @@ async def _reach(
     digests: list[str],
     now: int,
     restorable_since: int | None,
+    without_tags: str,
 ) -> list[Row]:
     """From each manifest all that may keep it, no further than to what does, with the reason.
 
@@ -139,6 +145,7 @@ async def _reach(
         digests=json.dumps(digests),
         now=now,
         restorable_since=restorable_since,
+        without_tags=without_tags,
         budget=_BUDGET,
     )
 

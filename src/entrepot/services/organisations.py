@@ -9,7 +9,6 @@ from entrepot.model.clock import HOUR, Clock
 from entrepot.model.errors import Denied, FieldInvalid, NotFound, Stale, Taken
 from entrepot.model.ids import new_id, new_public_id
 from entrepot.model.names import Slug, is_public_id
-from entrepot.model.retention import Retention
 from entrepot.model.tenancy import Change, Organisation
 from entrepot.services.access import Access, require_writable
 from entrepot.services.addresses import DEFAULT_ORGANISATION
@@ -206,7 +205,6 @@ class Organisations:
 
 NONE_PUBLIC = "this organisation allows no public repositories; one of its owners can"
 STALE = "this was changed since you read it; read it again and repeat the change"
-_DAYS, _TAGS = 36_500, 1_000_000
 
 
 def require_version(found: int, expected: int | None) -> None:
@@ -220,17 +218,6 @@ def require_public_id(public_id: str | None) -> None:
     if public_id is not None and not is_public_id(public_id):
         message = "an id is 10 characters of 0-9 and bcdfghjklmnpqrstvwxz"
         raise FieldInvalid(message, field="id")
-
-
-def require_retention(retention: Retention | None) -> None:
-    """Raises FieldInvalid for a retention that says none or more than one thing, or too much."""
-    if retention is None:
-        return
-    said = [retention.days is not None, retention.tags is not None, retention.never]
-    days, tags = retention.days or 1, retention.tags or 1
-    if sum(said) != 1 or not (1 <= days <= _DAYS and 1 <= tags <= _TAGS):
-        message = f"retention is one of days (1 to {_DAYS}), tags (1 to {_TAGS}) and never (true)"
-        raise FieldInvalid(message, field="retention")
 
 
 async def require_free(tx: Transaction, component: str, *, field: str) -> None:
