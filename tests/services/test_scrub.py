@@ -197,6 +197,20 @@ async def test_a_store_that_fails_proves_nothing(world, reading):
     assert reading.counts["objects"] == 1
 
 
+async def test_a_store_that_is_away_is_not_an_empty_one(world, reading):
+    digest = await world.upload(OPERATOR, HERE, CONTENT)
+    blobs_folder = world.data / "blobs"
+    blobs_folder.rename(world.data / "away")
+    blobs_folder.mkdir()
+    reading.let_time_pass()
+
+    assert await reading.scrub.sweep() == 1
+    with pytest.raises(StorageFailed):
+        await reading.open(digest)
+
+    assert await reading.damaged() == []
+
+
 async def test_what_was_missing_and_is_back_as_it_was_is_served_again(world, reading):
     digest = await world.upload(OPERATOR, HERE, CONTENT)
     path = await reading.path(digest)

@@ -12,13 +12,14 @@ import shutil
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from entrepot.blobs.answers import File
 from entrepot.blobs.epoch import EpochFile
 from entrepot.blobs.faults import storage_faults
 from entrepot.blobs.moving import move_durably, sync_folder
-from entrepot.blobs.readback import Found, ReadBack
+from entrepot.blobs.readback import Found, ReadBack, missing
 from entrepot.blobs.spool import Spool
 from entrepot.blobs.threads import finish
 from entrepot.blobs.upload import UploadFile
@@ -28,6 +29,17 @@ from entrepot.telemetry.observe import Observe, ignore
 _KEY = re.compile(r"[0-9a-f]{32}")
 _THREADS = 32
 _SLICE_BYTES = 8 * 1024 * 1024  # hashed in one go: a wait for the rate, or the end, comes between
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """A file among the objects; not `is_object`: nothing of ours has such a name."""
+
+    folder: str
+    name: str
+    size: int
+    stamp: int
+    is_object: bool
 
 
 class DiskStore:
@@ -66,8 +78,7 @@ class DiskStore:
         try:
             found = path.stat()
         except FileNotFoundError as error:
-            message = "a stored object is missing"
-            raise ObjectMissing(message, key=key) from error
+            raise missing(path) from error
         except OSError as error:
             message = "the registry's disk failed; its operator has been told"
             raise StorageFailed(message, doing="look at an object", errno=error.errno) from error
@@ -120,6 +131,30 @@ class DiskStore:
         """Delete an object that no row points at. Raises StorageFailed."""
         with storage_faults("delete an object"):
             self._object(key).unlink(missing_ok=True)
+
+    def folders(self) -> list[str]:
+        """The parts that the objects lie in."""
+        return [f"{number:02x}" for number in range(256)]
+
+    def listed(self, folder: str) -> list[StoredObject]:
+        """All that lies in one of them. Raises StorageFailed."""
+        found: list[StoredObject] = []
+        with storage_faults("list objects"), os.scandir(self._objects / folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # deleted since it was listed
+                    status = entry.stat(follow_symlinks=False)
+                    is_object = _KEY.fullmatch(entry.name) is not None
+                    found.append(
+                        StoredObject(
+                            folder, entry.name, status.st_size, status.st_ctime_ns, is_object
+                        )
+                    )
+        return found
+
+    def is_there(self, stored: StoredObject) -> bool:
+        """Whether something that was listed still is. Raises StorageFailed."""
+        with storage_faults("look at an object"):
+            return os.path.lexists(self._objects / stored.folder / stored.name)
 
     def read_epoch(self) -> int:
         """How often collection has deleted objects, as the store knows. Raises StorageFailed."""

@@ -7,9 +7,17 @@ from pathlib import Path
 
 from entrepot.blobs.faults import storage_faults
 from entrepot.model.digests import new_hash
-from entrepot.model.errors import ObjectMissing
+from entrepot.model.errors import EntrepotError, ObjectMissing, StorageFailed
 
 _PIECE_BYTES = 1024 * 1024
+
+
+def missing(path: Path) -> EntrepotError:
+    """What it means that an object is not there: without its folder the whole store is away."""
+    if path.parent.is_dir():
+        return ObjectMissing("a stored object is missing", key=path.name)
+    message = "the registry's disk failed; its operator has been told"
+    return StorageFailed(message, doing="look at an object", missing=str(path.parent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +38,7 @@ class ReadBack:
             try:
                 self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except FileNotFoundError as error:
-                message = "a stored object is missing"
-                raise ObjectMissing(message, key=path.name) from error
+                raise missing(path) from error
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode):
             os.close(self._fd)

@@ -10,6 +10,7 @@ import click
 
 from entrepot.cli.data_folder import config_option, opened, settings_of_existing
 from entrepot.cli.durations import lifetime
+from entrepot.cli.fsck import fsck
 from entrepot.cli.gc import gc
 from entrepot.cli.rotate_key import rotate_key
 from entrepot.cli.scopes import read_scopes
@@ -31,6 +32,7 @@ def admin() -> None:
 admin.add_command(rotate_key)
 admin.add_command(gc)
 admin.add_command(scrub)
+admin.add_command(fsck)
 admin.add_command(why)
 
 

@@ -106,6 +106,12 @@ async def claim_damaged(tx: Transaction, *, before: int, until: int) -> LinkedBl
     return _blob(row) if row else None
 
 
+async def find(tx: Transaction, digest: str) -> LinkedBlob | None:
+    """A blob, whoever has it."""
+    row = await tx.fetch_one(f"SELECT {_COLUMNS} FROM blobs WHERE digest = :digest", digest=digest)
+    return _blob(row) if row else None
+
+
 async def page(tx: Transaction, *, after: str, limit: int) -> list[LinkedBlob]:
     """All blobs by digest, those after `after`."""
     rows = await tx.fetch_all(

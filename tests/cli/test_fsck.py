@@ -1,0 +1,48 @@
+"""`entrepot admin fsck` on a data folder."""
+
+import json
+
+import pytest
+
+from tests.cli.test_scrub import Stored
+from tests.cli.test_scrub import stored as stored  # noqa: PLC0414  # a fixture
+
+
+def test_what_fits_together_is_success(stored: Stored):
+    done = stored.run("fsck")
+
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "database and store fit together\n"
+
+
+def test_what_is_found_is_shown_and_mended_on_demand(stored: Stored):
+    stored.objects[0].unlink()
+
+    found = stored.run("fsck")
+    assert found.returncode == 1
+    assert "blob without its object" in found.stdout
+    assert "entrepot admin fsck --repair" in found.stderr
+
+    mended = stored.run("fsck", "--repair", "--json")
+    assert mended.returncode == 1
+    report = json.loads(mended.stdout)
+    assert report["count"] == 1
+    assert report["findings"][0]["is_mended"] is True
+
+    assert stored.run("fsck").returncode == 0
+    assert stored.run("scrub").returncode == 1  # damage waits for a push
+
+
+@pytest.mark.parametrize("words", [(), ("--repair",)])
+def test_a_store_that_is_not_mounted_is_not_an_empty_one(stored: Stored, words):
+    blobs = stored.data / "blobs"
+    blobs.rename(stored.data / "away")
+    blobs.mkdir()
+
+    done = stored.run("fsck", *words)
+
+    assert done.returncode != 0
+    assert "disk failed" in done.stderr
+    blobs.rmdir()
+    (stored.data / "away").rename(blobs)
+    assert stored.run("fsck").returncode == 0
