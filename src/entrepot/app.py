@@ -287,6 +287,7 @@ class Application:
                 self.caching.remotes,
             ),
             mirrors=NamespaceMirrors(*common, self._addresses),
+            usage=self.lifecycle.usage,
             collection=self.lifecycle.collection_report,
         )
 

@@ -101,6 +101,7 @@ MANAGEMENT: dict[tuple[str, str], Ask] = {
     ("POST", "/organisations"): Ask(lambda world: {"slug": world.word()}),
     ("PATCH", "/organisations/{organisation}"): Ask({"name": "Ours"}),
     ("PATCH", "/organisations/{organisation}#price"): Ask({"price_per_gb_month": "0.10"}),
+    ("PATCH", "/organisations/{organisation}#quota"): Ask({"quota": {"tags": 1_000_000}}),
     ("DELETE", "/organisations/{organisation}"): Ask(headers=_STALE, only_allowed=STALE),
     ("POST", "/organisations/{organisation}/break-glass"): Ask(
         {"reason": "a test"}, fresh=lambda world: {"organisation": world.new_organisation()}

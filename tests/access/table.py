@@ -36,6 +36,7 @@ _SEE = "1 ++++ 4+41 ++4 44 444 +++ ++ + 111"
 _BROWSE = "1 ++++ 4341 ++4 44 444 +++ ++ 3 111"
 _CREATE = "1 3+++ 4341 3+4 44 444 333 33 3 111"  # projects, and tokens of them
 _MANAGE = "1 33++ 4341 3+4 44 444 333 33 3 111"
+_USAGE = "1 ++++ 4+41 ++4 44 444 +3+ 3+ + 111"  # sums over what patterns leave out
 _OWN = "1 333+ 4341 334 44 444 333 33 3 111"
 _ADMINISTER = "1 3333 3+31 333 33 333 333 33 3 111"
 _PEOPLE = "1 ++++ +++1 333 33 333 333 33 3 111"  # users by a token without limits
@@ -64,6 +65,8 @@ MANAGEMENT: dict[tuple[str, str], str] = {
     ("GET", "/organisations/{organisation}"): _SEE,
     ("PATCH", "/organisations/{organisation}"): "1 33++ 4+41 3+4 44 444 333 33 3 111",
     ("PATCH", "/organisations/{organisation}#price"): "1 333+ 4+41 334 44 444 333 33 3 111",
+    ("PATCH", "/organisations/{organisation}#quota"): "1 333+ 4+41 334 44 444 333 33 3 111",
+    ("GET", "/organisations/{organisation}/usage"): _USAGE,
     ("DELETE", "/organisations/{organisation}"): "1 333+ 4+41 334 44 444 333 33 3 111",
     ("POST", "/organisations/{organisation}/break-glass"): _ADMINISTER,
     ("GET", "/organisations/{organisation}/members"): _BROWSE,
@@ -80,6 +83,7 @@ MANAGEMENT: dict[tuple[str, str], str] = {
     ("GET", "/organisations/{organisation}/projects"): _BROWSE,
     ("POST", "/organisations/{organisation}/projects"): _CREATE,
     ("GET", "/projects/{project}"): _BROWSE_PROJECT,
+    ("GET", "/projects/{project}/usage"): "1 ++++ 4441 ++4 44 444 +3+ 3+ 4 111",
     ("PATCH", "/projects/{project}"): _MANAGE_PROJECT,
     ("DELETE", "/projects/{project}"): _MANAGE_PROJECT,
     ("POST", "/projects/{project}/transfer"): _MANAGE_PROJECT,

@@ -22,6 +22,7 @@ from entrepot.api import (
     sync_runs,
     tokens,
     upstreams,
+    usage,
     users,
 )
 from entrepot.api.call import ACTION
@@ -51,6 +52,7 @@ ROUTERS = (
     members.router,
     invitations.router,
     projects.router,
+    usage.router,
     repositories.router,
     sync_runs.router,
     contents.router,

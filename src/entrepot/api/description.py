@@ -55,6 +55,7 @@ TAGS: Mapping[str, str] = {
     "members": "Users in an organisation, each with a role.",
     "invitations": "Links by which people join an organisation.",
     "projects": "What builds are pushed to, each at an address of its own.",
+    "usage": "What is held, for how long, and what that costs.",
     "repositories": "Where images and artifacts are, and the policies that hold for them.",
     "contents": "What repositories hold: tags and manifests.",
     "upstreams": "Other registries that pull-through repositories and mirrors stand in front of.",

@@ -18,6 +18,7 @@ from entrepot.services.sync import Syncs
 from entrepot.services.tokens import Tokens
 from entrepot.services.upstream_repositories import UpstreamRepositories
 from entrepot.services.upstreams import Upstreams
+from entrepot.services.usage import Usage
 from entrepot.services.users import Users
 
 
@@ -41,4 +42,5 @@ class Management:
     upstreams: Upstreams
     upstream_repositories: UpstreamRepositories
     mirrors: NamespaceMirrors
+    usage: Usage
     collection: CollectionReport

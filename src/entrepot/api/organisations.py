@@ -25,6 +25,7 @@ from entrepot.model.access import Action, Role
 
 router = APIRouter(tags=["organisations"])
 _MICROS = 1_000_000
+_MOST = 2**62
 
 Slug = Annotated[str, Field(description="its name in addresses: a DNS label", max_length=63)]
 Price = Annotated[str, Field(pattern=r"^\d{1,9}(\.\d{1,6})?$", description="per GB-month: `0.20`")]
@@ -36,6 +37,14 @@ class Retention(Body):
     days: Annotated[int | None, Field(ge=1, le=36_500)] = None
     tags: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
     never: bool = False
+
+
+class Quota(Body):
+    """The most that an organisation may hold; null is no limit."""
+
+    bytes: Annotated[int | None, Field(ge=0, le=_MOST)] = None
+    repositories: Annotated[int | None, Field(ge=0, le=_MOST)] = None
+    tags: Annotated[int | None, Field(ge=0, le=_MOST)] = None
 
 
 class Organisation(Shown):
@@ -52,6 +61,7 @@ class Organisation(Shown):
     is_read_only: bool
     retention: Retention | None = Field(description="null: as the server has it")
     price_per_gb_month: str
+    quota: Quota
 
 
 class NewOrganisation(Body):
@@ -71,6 +81,7 @@ class OrganisationChanges(Body):
     is_read_only: bool = False
     retention: Retention | None = None
     price_per_gb_month: Price = "0.20"
+    quota: Annotated[Quota, Field(description="a limit that is not named stays")] = Quota()
 
 
 class Reason(Body):
@@ -124,7 +135,7 @@ async def change_organisation(
     version: Version,
     response: Response,
 ) -> Organisation:
-    """Change settings. The price takes an owner, everything else an administrator."""
+    """Change settings. Price and quota take an owner, everything else an administrator."""
     values: dict[str, object] = {}
     for field in changes.model_fields_set:
         match field:
@@ -136,6 +147,9 @@ async def change_organisation(
                 values["retention"] = kept
             case "price_per_gb_month":
                 values["price_micros"] = int(Decimal(changes.price_per_gb_month) * _MICROS)
+            case "quota":
+                limits = changes.quota
+                values["quota"] = {name: getattr(limits, name) for name in limits.model_fields_set}
             case _:
                 values[field] = getattr(changes, field)
     changed = await services.organisations.update(caller, organisation, values, version=version)
@@ -174,4 +188,9 @@ def _shown(organisation: tenancy.Organisation) -> Organisation:
         is_read_only=organisation.is_read_only,
         retention=Retention(days=kept.days, tags=kept.tags, never=kept.never) if kept else None,
         price_per_gb_month=f"{Decimal(organisation.price_micros) / _MICROS:.2f}",
+        quota=Quota(
+            bytes=organisation.quota.bytes,
+            repositories=organisation.quota.repositories,
+            tags=organisation.quota.tags,
+        ),
     )

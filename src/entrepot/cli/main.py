@@ -30,6 +30,7 @@ COMMANDS = {
     "pull-token": ("entrepot.cli.tokens", "Make a token that pulls, for an hour."),
     "kubernetes-secret": ("entrepot.cli.kubernetes", "Make a pull secret for a cluster."),
     "audit": ("entrepot.cli.audit", "Who did what."),
+    "usage": ("entrepot.cli.usage", "What is held, and what that costs."),
     "user": ("entrepot.cli.users", "Users of the server."),
     "settings": ("entrepot.cli.settings", "Switches of the running server."),
     "completion": ("entrepot.cli.completion", "Make a shell complete these commands."),
@@ -40,7 +41,7 @@ SECTIONS = {
     "You": ("login", "logout", "whoami", "password", "join", "docker-login", "completion"),
     "What is stored": ("repository", "tag", "project"),
     "Other registries": ("upstream", "mirror"),
-    "Who may use it": ("org", "member", "invitation", "audit"),
+    "Who may use it": ("org", "member", "invitation", "audit", "usage"),
     "Programs that use it": ("token", "pull-token", "kubernetes-secret"),
     "The server, for its administrators": ("user", "settings"),
 }

@@ -9,8 +9,45 @@ from entrepot.cli.asking import confirm
 from entrepot.cli.client import Json, at
 from entrepot.cli.messages import UsageError, command, say
 from entrepot.cli.options import yes_option
-from entrepot.cli.output import as_json, at_most, made, show_json, show_list, show_one, when, yes_no
+from entrepot.cli.output import (
+    Cell,
+    Column,
+    as_json,
+    at_most,
+    made,
+    show_json,
+    show_list,
+    show_one,
+    when,
+    yes_no,
+)
 from entrepot.cli.session import open_session
+from entrepot.cli.sizes import size
+from entrepot.model.usage import readable
+
+_NO_LIMIT = "none"
+
+
+def _quota(what: str) -> Column:
+    """A limit and what it limits; the bytes as people write them."""
+
+    def cell(item: Json) -> Cell:
+        limit = item["quota"][what]
+        if limit is None:
+            return "no limit", ""
+        return (readable(limit) if what == "bytes" else f"{limit:,}"), str(limit)
+
+    return cell
+
+
+def _bytes_limit(text: str) -> int | str:
+    return text if text == _NO_LIMIT else size(text)
+
+
+def _limit(text: str) -> int | str:
+    if text != _NO_LIMIT and not (text.isascii() and text.isdigit()):
+        raise click.BadParameter(f"{text!r} is neither a number nor {_NO_LIMIT}")
+    return text if text == _NO_LIMIT else int(text)
 
 
 def _retention(item: Json) -> tuple[str, str]:
@@ -36,6 +73,9 @@ _ONE = {
     "read-only": yes_no("is_read_only"),
     "pushed tags are kept": _retention,
     "price per GB-month": "price_per_gb_month",
+    "quota of bytes": _quota("bytes"),
+    "quota of repositories": _quota("repositories"),
+    "quota of tags": _quota("tags"),
 }
 
 
@@ -103,10 +143,21 @@ def show_organisation(slug: str | None, *, as_json: bool) -> None:
     help="Whether nothing in it changes; pulls go on.",
 )
 @click.option("--price", "price_per_gb_month", help="Per GB-month, such as 0.20; for owners.")
+@click.option("--quota-bytes", type=_bytes_limit, help="Such as 100GB, or none; for owners.")
+@click.option("--quota-repositories", type=_limit, help="A number, or none; for owners.")
+@click.option("--quota-tags", type=_limit, help="A number, or none; for owners.")
 @as_json
 def set_organisation(slug: str | None, *, as_json: bool, **settings: object) -> None:
     """Change an organisation; what is not named stays."""
-    body = {name: value for name, value in settings.items() if value is not None}
+    given = {name: value for name, value in settings.items() if value is not None}
+    limits = {
+        name.removeprefix("quota_"): None if value == _NO_LIMIT else value
+        for name, value in given.items()
+        if name.startswith("quota_")
+    }
+    body: Json = {name: value for name, value in given.items() if not name.startswith("quota_")}
+    if limits:
+        body["quota"] = limits
     if not body:
         raise UsageError("nothing to change; `entrepot org set --help` lists what can be")
     session = open_session()

@@ -82,6 +82,15 @@ def shares(held: Held, quota: Quota) -> list[Share]:
     ]
 
 
+def warnings(held: Held, quota: Quota) -> list[str]:
+    """What to tell people who are near a limit, or at it."""
+    return [
+        f"the organisation has used {share} of its quota"
+        for share in shares(held, quota)
+        if share.is_near
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Period:
     """Whole UTC days, from a midnight up to another, in µs."""

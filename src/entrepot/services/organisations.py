@@ -15,7 +15,7 @@ from entrepot.services.addresses import DEFAULT_ORGANISATION
 from entrepot.services.audit import record
 
 BREAK_GLASS = HOUR
-_OWNERS_OWN = frozenset({"price_micros"})
+_OWNERS_OWN = frozenset({"price_micros", "quota"})
 
 
 class Organisations:
@@ -108,7 +108,8 @@ class Organisations:
     ) -> Organisation:
         """Change settings: fields of `Organisation` by name. Raises Stale, NotFound, Denied, ….
 
-        `version` is the one that the caller read; None changes whatever there is.
+        Of a `quota`, the limits that are named. `version` is the one that the caller read; None
+        changes whatever there is.
         """
 
         async def work(tx: Transaction) -> Organisation:
@@ -119,7 +120,10 @@ class Organisations:
             )
             before = await self._access.enter(tx, actor, action, name)
             require_version(before.version, version)
-            changed = replace(before, **changes)  # type: ignore[arg-type]  # checked by the surface
+            given = dict(changes)
+            if isinstance(limits := given.get("quota"), dict):
+                given["quota"] = replace(before.quota, **limits)
+            changed = replace(before, **given)  # type: ignore[arg-type]  # checked by the surface
             if not await organisations.update(tx, changed):
                 raise Stale(STALE)
             await self._record(

@@ -16,7 +16,7 @@ from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Place, Repository
 from entrepot.model.clock import Clock
 from entrepot.model.errors import Denied
-from entrepot.model.usage import Held, Share, readable, shares
+from entrepot.model.usage import Share, readable, shares, warnings
 
 _WARNED = "quotas.warned"
 _HOW = "delete what nobody needs, or ask an owner: entrepot org set --quota-{what}"
@@ -114,7 +114,7 @@ async def judge(
         raise _no_room(quota.bytes, held.bytes, None)
     if new_tags > 0 and quota.tags is not None and held.tags > quota.tags:
         raise _too_many("tags", held.tags, quota.tags)
-    return warnings(held, where, is_counted=False)
+    return warnings(held, where.quota)
 
 
 async def require_repository(tx: Transaction, where: Place) -> None:
@@ -124,15 +124,6 @@ async def require_repository(tx: Transaction, where: Place) -> None:
         count = await repositories.count(tx, where.organisation_id)
         if count > limit:
             raise _too_many("repositories", count, limit)
-
-
-def warnings(held: Held, where: Repository | Place, *, is_counted: bool) -> list[str]:
-    """What to tell people who are near a limit; of repositories only where they were counted."""
-    return [
-        f"the organisation has used {share} of its quota"
-        for share in shares(held, where.quota)
-        if share.is_near and (is_counted or share.what != "repositories")
-    ]
 
 
 async def _as_fits(
