@@ -2,11 +2,15 @@
 
 import json
 import os
+import sqlite3
 import subprocess
+import time
+from contextlib import closing
 
 import pytest
 
 from tests.support import damage
+from tests.support.eventually import eventually
 from tests.support.server import ENTREPOT, Client, running_server
 
 
@@ -18,14 +22,19 @@ class Stored:
         self.image = image
         self.objects = sorted((data / "blobs").glob("*/*"))
 
+        self._environment = {**os.environ, "ENTREPOT_DATA": str(data)}
+
     def run(self, *words):
         return subprocess.run(
             [ENTREPOT, "admin", *words],
-            env={**os.environ, "ENTREPOT_DATA": str(self.data)},
+            env=self._environment,
             capture_output=True,
             check=False,
             text=True,
         )
+
+    def start(self, *words):
+        return subprocess.Popen([ENTREPOT, "admin", *words], env=self._environment)
 
 
 @pytest.fixture
@@ -92,6 +101,28 @@ def test_an_object_that_the_store_cannot_read_is_reported_and_not_blamed(stored)
     assert len(report["unreadable"]) == 1
     aside.replace(path)
     assert stored.run("scrub", "--all").returncode == 0
+
+
+def test_a_scrub_that_is_killed_leaves_nothing_wrong(stored):
+    with closing(sqlite3.connect(stored.data / "entrepot.db", isolation_level=None)) as database:
+        database.execute("UPDATE blobs SET scrubbed_at = 0")
+
+        def is_claimed():
+            found = database.execute("SELECT 1 FROM blobs WHERE scrubbed_at > 0").fetchone()
+            return found is not None
+
+        killed = stored.start("scrub", "--rate=1")
+        eventually(is_claimed)
+        killed.kill()
+        assert killed.wait(30) != 0
+
+        assert stored.run("fsck").returncode == 0
+        rest = json.loads(stored.run("scrub", "--json").stdout)
+        assert (rest["objects"], rest["damaged"]) == (2, [])
+        # The one that was being read is due again before long.
+        due = database.execute("SELECT MIN(scrubbed_at) FROM blobs").fetchone()[0]
+        assert due / 1e6 < time.time() - 29 * 86_400
+    assert json.loads(stored.run("scrub", "--all", "--json").stdout)["objects"] == 3
 
 
 @pytest.mark.parametrize("rate", ["0", "quick", "-1"])

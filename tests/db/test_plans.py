@@ -16,6 +16,7 @@ from entrepot.db import (
     mirrored,
     projects,
     repositories,
+    scrub,
     sync_runs,
     tag_patterns,
     tags,
@@ -193,3 +194,20 @@ def test_looking_for_work_walks_neither_repositories_nor_runs(explaining):
     ]
     assert still_open == ["SCAN sync_runs USING INDEX sync_runs_open"]  # only those are in it
     assert idle[0] == "SEARCH r USING INDEX repositories_by_access (<expr><?)"
+
+
+def test_what_scrub_reads_next_is_found_by_an_index(explaining):
+    asyncio.run(scrub.claim(explaining, before=2, until=3))
+    asyncio.run(scrub.claim_damaged(explaining, before=2, until=3))
+
+    assert not any(step.startswith("SCAN") for plan in explaining.plans for step in plan)
+    oldest, damaged = explaining.plans
+    assert any("blobs_by_scrub (scrubbed_at<?)" in step for step in oldest)
+    assert any("USING INDEX blobs_damaged" in step for step in damaged)
+
+
+def test_whether_a_blob_is_damaged_costs_a_pusher_one_look(explaining):
+    asyncio.run(blobs.protect(explaining, 1, "sha256:0", protected_until=1))
+
+    (plan,) = explaining.plans
+    assert not any(step.startswith("SCAN") for step in plan)

@@ -211,6 +211,15 @@ async def test_a_store_that_is_away_is_not_an_empty_one(world, reading):
     assert await reading.damaged() == []
 
 
+async def test_a_round_ends_when_the_store_fails_again_and_again(world, reading):
+    for number in range(15):
+        await world.upload(OPERATOR, HERE, b"%d" % number)
+    (world.data / "blobs").rename(world.data / "away")
+    reading.let_time_pass()
+
+    assert await reading.scrub.sweep() == 10
+
+
 async def test_what_was_missing_and_is_back_as_it_was_is_served_again(world, reading):
     digest = await world.upload(OPERATOR, HERE, CONTENT)
     path = await reading.path(digest)

@@ -9,7 +9,7 @@ from entrepot.blobs.faults import storage_faults
 from entrepot.model.digests import new_hash
 from entrepot.model.errors import EntrepotError, ObjectMissing, StorageFailed
 
-_PIECE_BYTES = 1024 * 1024
+_PIECE_BYTES = 256 * 1024  # stays in the processor's cache between the copy and the hash
 
 
 def missing(path: Path) -> EntrepotError:
@@ -47,17 +47,18 @@ class ReadBack:
         self._stamp = status.st_ctime_ns
         self._hash = new_hash(algorithm)
         self._size = 0
+        self._buffer = memoryview(bytearray(_PIECE_BYTES))
 
     def step(self, most: int) -> int:
         """Hash up to `most` bytes more; how many, 0 at the end. Raises StorageFailed."""
         begun = self._size
         with storage_faults("read an object"):
             while (wanted := min(_PIECE_BYTES, begun + most - self._size)) > 0:
-                piece = os.pread(self._fd, wanted, self._size)
-                if not piece:
+                count = os.preadv(self._fd, [self._buffer[:wanted]], self._size)
+                if not count:
                     break
-                self._hash.update(piece)
-                self._size += len(piece)
+                self._hash.update(self._buffer[:count])
+                self._size += count
         return self._size - begun
 
     def found(self) -> Found:

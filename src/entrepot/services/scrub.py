@@ -7,7 +7,8 @@ is gone on with, by whichever process comes next.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import structlog
@@ -27,6 +28,7 @@ _LEASE = 12 * HOUR  # for one object; at 10 MiB/s that is 450 GB
 _AGAIN = DAY  # damaged objects are looked at more often: somebody may have put them right
 _LEAST_BYTES = 256 * 1024  # that any object counts for: looking for it takes its time too
 _BODIES = 16
+_FAILURES = 10  # of the store, that end a round
 _PAGE = 100
 _TAGS = 1_000  # that a report names of one blob
 
@@ -101,7 +103,14 @@ class Scrub:
         """Read the objects that are due; how many. Raises Unavailable, StorageFull."""
         if self._is_off:
             return 0
-        return len([None async for _ in self.due()])
+        count = failures = 0
+        async with aclosing(self.due()) as due:
+            async for scrubbed in due:
+                count += 1
+                failures += scrubbed.outcome == "unreadable"
+                if failures == _FAILURES:
+                    break  # the store is away: nobody is helped by a line for each object
+        return count
 
     async def sweep_manifests(self) -> int:
         """Read all manifests, if that is due and nobody does; how many. Raises Unavailable."""
@@ -120,7 +129,7 @@ class Scrub:
         await self._database.write(lambda tx: installation.put(tx, _MANIFESTS, now), durable=False)
         return count
 
-    async def due(self, *, damaged_since: int = _AGAIN) -> AsyncIterator[Scrubbed]:
+    async def due(self, *, damaged_since: int = _AGAIN) -> AsyncGenerator[Scrubbed, None]:
         """Read damaged objects that were not read for so long, and all others that are due."""
         now = self._clock.now()
         while blob := await self._database.write(
