@@ -5,6 +5,8 @@ from entrepot.config import Settings
 from entrepot.db.database import Database
 from entrepot.jobs.schedule import Job
 from entrepot.model.clock import DAY, SECOND, Clock
+from entrepot.model.retention import Retention
+from entrepot.model.retention_rules import DEFAULT_DAYS
 from entrepot.services.access import Access
 from entrepot.services.collection import Collection, Counts
 from entrepot.services.collection_guard import CollectionGuard
@@ -12,11 +14,16 @@ from entrepot.services.collection_status import CollectionReport, CollectionStat
 from entrepot.services.objects import Objects
 from entrepot.services.orphans import CollectionLimits
 from entrepot.services.quotas import Quotas
+from entrepot.services.retention import RetentionPolicies
+from entrepot.services.retention_plan import RetentionPlan
+from entrepot.services.retention_run import RetentionRun
 from entrepot.services.scrub import Scrub, ScrubLimits
 from entrepot.services.tombstones import Tombstones
 from entrepot.services.usage import Usage
 from entrepot.telemetry.metrics import Metrics
 from entrepot.telemetry.observe import Observe, ignore
+
+_LOOK_SECONDS = 60  # how often it is asked which repositories are due for retention
 
 
 class Lifecycle:
@@ -45,11 +52,26 @@ class Lifecycle:
         self.collection_status = CollectionStatus(database, clock, self.guard)
         self.collection_report = CollectionReport(database, access, self.collection_status)
         self.collection = make_collection(settings, clock, database, store, metrics.collection)
+        restore = settings.retention.restore_seconds * SECOND
+        plan = RetentionPlan(database, servers_policy(settings), restore=restore)
+        self.retention = RetentionPolicies(database, clock, access, plan)
+        self.retention_run = RetentionRun(
+            database,
+            clock,
+            access,
+            plan,
+            restore=restore,
+            every=settings.retention.every_seconds * SECOND,
+            observe=metrics.retention.observe,
+        )
 
     def jobs(self) -> list[Job]:
         """What comes round."""
         collection = self._settings.collection
+        # No repository is looked at more often than it is due.
+        look_seconds = min(_LOOK_SECONDS, self._settings.retention.every_seconds)
         return [
+            Job("repositories.retain", look_seconds, self.retention_run.sweep),
             Job("collection.run", collection.every_seconds, self._collect),
             Job("blobs.scrub", 60, self._scrub.sweep),
             Job("blobs.count_damaged", 60, self._count_damaged),
@@ -70,6 +92,14 @@ class Lifecycle:
             await self.collection.run()
         finally:
             await self.collection_status.publish(self._metrics.collection)
+
+
+def servers_policy(settings: Settings) -> Retention:
+    """What is kept where neither repository nor organisation says."""
+    said = settings.retention
+    if said.tags is None and not said.never:
+        return Retention(days=said.days or DEFAULT_DAYS)
+    return Retention(tags=said.tags, never=said.never)
 
 
 def make_scrub(

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "audit.md"
 _ACTION = re.compile(
-    r'"((?:blob|invitation|manifest|member|mirror|organisation|project|repository|server|tag|token|upstream|user)'
+    r'"((?:blob|invitation|manifest|member|mirror|organisation|project|repository|retention|server|tag|token|upstream|user)'
     r'\.[a-z-]+)"'
 )
 # Events of the server's log, and fields of requests.

@@ -17,6 +17,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from entrepot.telemetry.caching import CACHING_METRICS, CachingTally
 from entrepot.telemetry.collection import COLLECTION_METRICS, CollectionTally
 from entrepot.telemetry.declared import Declared
+from entrepot.telemetry.retention import RETENTION_METRICS, RetentionTally
 from entrepot.telemetry.scrub import SCRUB_METRICS, ScrubTally
 from entrepot.telemetry.upstreams import UPSTREAM_METRICS, UpstreamTally
 from entrepot.telemetry.usage import USAGE_METRICS, UsageTally
@@ -82,6 +83,7 @@ METRICS = (
     *USAGE_METRICS,
     *SCRUB_METRICS,
     *COLLECTION_METRICS,
+    *RETENTION_METRICS,
 )
 
 
@@ -161,6 +163,7 @@ class Metrics:
         self.usage = UsageTally(self._registry)
         self.scrub = ScrubTally(self._registry)
         self.collection = CollectionTally(self._registry)
+        self.retention = RetentionTally(self._registry)
         self._open_uploads = Gauge(
             OPEN_UPLOADS.name,
             OPEN_UPLOADS.help,
