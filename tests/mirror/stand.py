@@ -187,10 +187,16 @@ class Stand:
         )
 
     def rehash(self) -> None:
-        """Hash every object of the store, and know each one by a blob that has its digest."""
+        """Hash every object of the store, and know each one by a blob that has its digest.
+
+        But not those that wait to be deleted: some were damaged.
+        """
         rows = self.registry.rows("SELECT storage_key, digest FROM blobs")
         known = dict(rows)
+        buried = {key for (key,) in self.registry.rows("SELECT storage_key FROM tombstones")}
         for path in self.blobs.glob("*/*"):
+            if path.name in buried:
+                continue
             with path.open("rb") as file:
                 found = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
             assert path.name in known, f"nobody knows the object {path.name}"
