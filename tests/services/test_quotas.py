@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from entrepot.db import organisations, usage
 from entrepot.model.digests import Digest
-from entrepot.model.errors import Denied, ManifestUnknown
+from entrepot.model.errors import Denied, ManifestUnknown, NameUnknown
 from entrepot.model.names import Tag
 from entrepot.model.usage import Quota, Share, readable, shares
 from entrepot.services.quotas import Quotas
@@ -206,7 +206,7 @@ async def act(acme, action, where, *what):
             await push(acme, acme.actor, where, document(config=LAYERS[what[0]]), what[1])
         else:
             await acme.delete.tag(acme.actor, where, Tag.parse(what[0]))
-    except (Denied, ManifestUnknown):
+    except (Denied, ManifestUnknown, NameUnknown):
         return
 
 

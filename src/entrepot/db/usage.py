@@ -33,6 +33,18 @@ _DELTAS = f"""
 """
 
 
+def _before(value: str) -> str:
+    """The value in the point before :day of the line of d."""
+    return f"""
+               COALESCE((SELECT {value}
+                           FROM usage_points
+                          WHERE organisation_id = d.organisation_id
+                            AND repository_id = d.repository_id
+                            AND at < :day
+                          ORDER BY at DESC
+                          LIMIT 1), 0)"""
+
+
 async def page_of_deltas(tx: Transaction, *, limit: int) -> list[tuple[int, int]]:
     """Deltas that are not folded yet, the oldest first: each id, and when it was."""
     rows = await tx.fetch_all(
@@ -48,18 +60,9 @@ async def fold(tx: Transaction, ids: Iterable[int], *, day: int) -> None:
         f"""
         INSERT INTO usage_points (organisation_id, repository_id, at, bytes, tags, byte_seconds)
         SELECT d.organisation_id, d.repository_id, CAST(:day AS BIGINT),
-               COALESCE(p.bytes, 0), COALESCE(p.tags, 0),
-               COALESCE(p.byte_seconds
-                        + CAST(p.bytes AS DOUBLE PRECISION) * ((:day - p.at) / 1000000), 0)
+               {_before("bytes")}, {_before("tags")},
+               {_before("byte_seconds + CAST(bytes AS DOUBLE PRECISION) * ((:day - at) / 1000000)")}
           FROM (SELECT DISTINCT organisation_id, repository_id FROM ({_DELTAS}) AS each_delta) AS d
-          LEFT JOIN usage_points AS p
-            ON p.organisation_id = d.organisation_id
-           AND p.repository_id = d.repository_id
-           AND p.at = (SELECT MAX(q.at)
-                         FROM usage_points AS q
-                        WHERE q.organisation_id = d.organisation_id
-                          AND q.repository_id = d.repository_id
-                          AND q.at < :day)
          WHERE true
         ON CONFLICT (organisation_id, repository_id, at) DO NOTHING
         """,
@@ -91,24 +94,25 @@ async def fold(tx: Transaction, ids: Iterable[int], *, day: int) -> None:
     )
 
 
+def _held(value: str, organisation: str) -> str:
+    """The sum of the line of an organisation now."""
+    return f"""
+               COALESCE((SELECT {value}
+                           FROM usage_points
+                          WHERE organisation_id = {organisation}
+                            AND repository_id = {ORGANISATION}
+                          ORDER BY at DESC
+                          LIMIT 1), 0)
+             + COALESCE((SELECT CAST(SUM({value}) AS BIGINT)
+                           FROM byte_deltas
+                          WHERE organisation_id = {organisation}
+                            AND repository_id IS NULL), 0)"""
+
+
 async def current(tx: Transaction, organisation_id: int) -> Held:
     """What an organisation holds now, this transaction's own changes included."""
     row = await tx.fetch_one(
-        f"""
-        SELECT COALESCE(p.bytes, 0) + COALESCE(d.bytes, 0),
-               COALESCE(p.tags, 0) + COALESCE(d.tags, 0)
-          FROM (SELECT CAST(SUM(bytes) AS BIGINT) AS bytes, CAST(SUM(tags) AS BIGINT) AS tags
-                  FROM byte_deltas
-                 WHERE organisation_id = :organisation_id
-                   AND repository_id IS NULL) AS d
-          LEFT JOIN usage_points AS p
-            ON p.organisation_id = :organisation_id
-           AND p.repository_id = {ORGANISATION}
-           AND p.at = (SELECT MAX(at)
-                         FROM usage_points
-                        WHERE organisation_id = :organisation_id
-                          AND repository_id = {ORGANISATION})
-        """,
+        f"SELECT {_held('bytes', ':organisation_id')}, {_held('tags', ':organisation_id')}",
         organisation_id=organisation_id,
     )
     return Held(int(row[0] or 0), int(row[1] or 0)) if row else Held(0, 0)
@@ -119,27 +123,13 @@ async def find_limited(tx: Transaction) -> list[tuple[int, str, Quota, Held]]:
     rows = await tx.fetch_all(
         f"""
         SELECT o.id, o.slug, {QUOTA},
-               COALESCE(p.bytes, 0) + COALESCE((SELECT CAST(SUM(bytes) AS BIGINT)
-                                                  FROM byte_deltas
-                                                 WHERE organisation_id = o.id
-                                                   AND repository_id IS NULL), 0),
-               COALESCE(p.tags, 0) + COALESCE((SELECT CAST(SUM(tags) AS BIGINT)
-                                                 FROM byte_deltas
-                                                WHERE organisation_id = o.id
-                                                  AND repository_id IS NULL), 0),
+               {_held("bytes", "o.id")}, {_held("tags", "o.id")},
                CASE WHEN o.quota_repositories IS NULL THEN 0
                     ELSE (SELECT COUNT(*)
                             FROM repositories
                            WHERE organisation_id = o.id
                              AND deleted_at IS NULL) END
           FROM organisations AS o
-          LEFT JOIN usage_points AS p
-            ON p.organisation_id = o.id
-           AND p.repository_id = {ORGANISATION}
-           AND p.at = (SELECT MAX(at)
-                         FROM usage_points
-                        WHERE organisation_id = o.id
-                          AND repository_id = {ORGANISATION})
          WHERE o.deleted_at IS NULL
            AND (o.quota_bytes IS NOT NULL
              OR o.quota_repositories IS NOT NULL
@@ -158,32 +148,34 @@ async def find_limited(tx: Transaction) -> list[tuple[int, str, Quota, Held]]:
     ]
 
 
+def _point(value: str, moment: str) -> str:
+    """The value in the last point until `moment` of the line of k.
+
+    A subquery for each value, because it leaves PostgreSQL no choice: as joins it read all points
+    of the organisation.
+    """
+    return f"""
+               COALESCE((SELECT {value}
+                           FROM usage_points
+                          WHERE organisation_id = :organisation_id
+                            AND repository_id = k.line
+                            AND at <= {moment}
+                          ORDER BY at DESC
+                          LIMIT 1), 0)"""
+
+
+def _total(moment: str) -> str:
+    """Byte-seconds of a point until `moment`, which may be before the end of its day."""
+    return f"byte_seconds + CAST(bytes AS DOUBLE PRECISION) * ({moment} - at) / 1000000"
+
+
 # Of each line `k`, in the columns after those of its own: bytes at :until, byte-seconds in between.
-_MEASURED = """
-               COALESCE(z.bytes, 0) + COALESCE(d.bytes, 0),
-               COALESCE(z.byte_seconds
-                        + CAST(z.bytes AS DOUBLE PRECISION) * (:until - z.at) / 1000000, 0)
-             - COALESCE(a.byte_seconds
-                        + CAST(a.bytes AS DOUBLE PRECISION) * (:since - a.at) / 1000000, 0)
+_MEASURED = f"""
+               {_point("bytes", ":last_day")} + COALESCE(d.bytes, 0),
+               {_point(_total(":until"), ":last_day")} - {_point(_total(":since"), ":since")}
              + COALESCE(d.byte_seconds, 0)
 """
-_POINTS = f"""
-          LEFT JOIN usage_points AS a
-            ON a.organisation_id = :organisation_id
-           AND a.repository_id = k.line
-           AND a.at = (SELECT MAX(at)
-                         FROM usage_points
-                        WHERE organisation_id = :organisation_id
-                          AND repository_id = k.line
-                          AND at <= :since)
-          LEFT JOIN usage_points AS z
-            ON z.organisation_id = :organisation_id
-           AND z.repository_id = k.line
-           AND z.at = (SELECT MAX(at)
-                         FROM usage_points
-                        WHERE organisation_id = :organisation_id
-                          AND repository_id = k.line
-                          AND at <= :last_day)
+_UNFOLDED = f"""
           LEFT JOIN (SELECT line, CAST(SUM(bytes) AS BIGINT) AS bytes,
                             SUM(CAST(bytes AS DOUBLE PRECISION)
                                 * (:until - CASE WHEN at > :since THEN at ELSE :since END))
@@ -211,7 +203,7 @@ async def measure(
         f"""
         SELECT k.line, {_MEASURED}
           FROM (SELECT {ORGANISATION} AS line UNION ALL SELECT {REPOSITORIES} AS line) AS k
-        {_POINTS}
+        {_UNFOLDED}
         """,
         organisation_id=organisation_id,
         **_moments(period),
@@ -235,7 +227,7 @@ async def page_of_repositories(
                    AND r.deleted_at IS NULL
                  ORDER BY r.path
                  LIMIT :limit) AS k
-        {_POINTS}
+        {_UNFOLDED}
          ORDER BY k.path
         """,
         organisation_id=organisation_id,
@@ -283,7 +275,7 @@ async def page_of_projects(
                    AND p.deleted_at IS NULL
                  ORDER BY p.public_id
                  LIMIT :limit) AS k
-        {_POINTS}
+        {_UNFOLDED}
          ORDER BY k.public_id
         """,
         organisation_id=organisation_id,
