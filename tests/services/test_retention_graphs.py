@@ -310,7 +310,9 @@ async def lay(world, manifests, tags, policy):
 
 async def preview(shown, repository_id, proposed):
     """All that a preview says goes, page by page; its totals say the same."""
-    after, tags, untagged, totals = "", set(), set(), None
+    tags: set[str] = set()
+    untagged: set[str] = set()
+    after, totals = "", None
     while after is not None:
         page = await shown.preview(OPERATOR, repository_id, proposed, after=after, limit=3)
         totals = totals or page.proposed

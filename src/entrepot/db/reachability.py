@@ -6,30 +6,28 @@ and its referrers are one: kept if any of them is.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Collection
 
 from entrepot.db.database import Row, Transaction
 
 TOO_MANY = "too many to look at"
 
-_BUDGET = 2_000  # manifests that one question may reach
+_BUDGET = 1_000  # manifests that one question may reach
 
 
 def belongs_to(tag: str, manifest: str) -> str:
     """A condition: the manifest is what a tag such as `sha256-9f86….sig` says that it belongs to.
 
-    distribution-spec, "Referrers Tag Schema": the algorithm, and at most 64 letters of the digest;
-    cosign appends .sig, .att and .sbom. A tag belongs to nothing that it points at. Both are
-    aliases of rows. The manifest is found by its key.
+    distribution-spec, "Referrers Tag Schema"; cosign appends .sig, .att and .sbom. A tag belongs to
+    nothing that it points at. Both are aliases of rows, and the manifest is found by its key. Of
+    SHA-512 such a tag holds half a digest, which is no key: it is an ordinary tag here.
     """
-    named = f"substr({tag}.name, 1, 6) || ':' || substr({tag}.name, 8, 64)"
     return f"""
-               substr({tag}.name, 1, 7) IN ('sha256-', 'sha512-')
-           AND length({tag}.name) >= 71
+               substr({tag}.name, 1, 7) = 'sha256-'
            AND substr({tag}.name, 72, 1) IN ('', '.')
            AND {manifest}.repository_id = {tag}.repository_id
-           AND {manifest}.digest >= {named}
-           AND {manifest}.digest < {named} || 'g'
+           AND {manifest}.digest = 'sha256:' || substr({tag}.name, 8, 64)
            AND {manifest}.digest <> {tag}.digest
     """
 
@@ -47,74 +45,15 @@ _TAG = f"""
           LIMIT 1)
 """
 # Of m: a deletion that can be undone keeps whatever hangs below.
-_RESTORABLE = """
-        (m.digest <> h.start AND COALESCE(m.deleted_at, m.orphaned_at) > :restorable_since)
+_RESTORABLE = "(COALESCE(m.deleted_at, m.orphaned_at) > :restorable_since)"
+# Whatever m is kept with, for n, a manifest: each kind of edge is a join of its own, the key of
+# which is NULL for the other kinds.
+_KEEPER = """
+               COALESCE(l.manifest, u.manifest, r.digest, o.digest,
+                        CASE WHEN e.kind = 5 THEN m.subject END)
 """
-
-
-async def find_kept(
-    tx: Transaction,
-    repository_id: int,
-    digests: Collection[str],
-    *,
-    now: int,
-    restorable_since: int | None = None,
-    without_tags: Collection[str] = (),
-) -> dict[str, str]:
-    """Which of these manifests are kept, and by what, for people.
-
-    With `restorable_since` also what hangs below a manifest that was deleted, or lost its last
-    tag, after then. `without_tags` are taken for gone. Whatever reaches too many manifests is kept.
-    """
-    without = json.dumps(list(without_tags))
-
-    async def reach(starts: list[str]) -> list[Row]:
-        return await _reach(tx, repository_id, starts, now, restorable_since, without)
-
-    reached = await reach(sorted(digests))
-    if len(reached) < _BUDGET:
-        return _reasons(reached)
-    # One that reaches far must not keep the others. Whatever it reached reaches as far.
-    kept: dict[str, str] = {}
-    crowd: set[str] = set()
-    for digest in sorted(digests):
-        if digest not in crowd:
-            reached = await reach([digest])
-            kept |= _reasons(reached)
-            if len(reached) == _BUDGET and digest not in kept:
-                crowd |= {str(row[1]) for row in reached}
-        if digest in crowd:
-            kept.setdefault(digest, TOO_MANY)
-    return kept
-
-
-async def _reach(
-    tx: Transaction,
-    repository_id: int,
-    digests: list[str],
-    now: int,
-    restorable_since: int | None,
-    without_tags: str,
-) -> list[Row]:
-    """From each manifest all that may keep it, no further than to what does, with the reason.
-
-    A row is a way: from which manifest, to which, its own tag, whether it is protected, and whether
-    it can be restored. One statement, so that a tag that moves meanwhile is seen once. Each kind of
-    edge is a join of its own whose key is NULL for the other kinds.
-    """
-    return await tx.fetch_all(
-        f"""
-        WITH RECURSIVE holds (start, digest) AS (
-            SELECT m.digest, m.digest
-              FROM manifests AS m
-             WHERE m.repository_id = :repository_id
-               AND m.digest IN (SELECT value FROM json_each(:digests))
-             UNION
-            SELECT h.start,
-                   COALESCE(l.manifest, u.manifest, r.digest, o.digest,
-                            CASE WHEN e.kind = 5 THEN m.subject END)
-              FROM holds AS h
-              JOIN manifests AS m ON m.repository_id = :repository_id AND m.digest = h.digest
+_EDGES = f"""
+              JOIN manifests AS m ON m.repository_id = :repository_id AND m.digest = n.digest
              CROSS JOIN (SELECT 1 AS kind UNION ALL SELECT 2 UNION ALL SELECT 3
                           UNION ALL SELECT 4 UNION ALL SELECT 5) AS e
               LEFT JOIN manifest_children AS l
@@ -131,37 +70,111 @@ async def _reach(
                AND f.digest = CASE WHEN e.kind = 4 THEN m.digest END
               LEFT JOIN manifests AS o
                 ON {belongs_to("f", "o")}
-             WHERE COALESCE(l.manifest, u.manifest, r.digest, o.digest,
-                            CASE WHEN e.kind = 5 THEN m.subject END) IS NOT NULL
+"""
+
+
+async def find_kept(
+    tx: Transaction,
+    repository_id: int,
+    digests: Collection[str],
+    *,
+    now: int,
+    restorable_since: int | None = None,
+    without_tags: Collection[str] = (),
+) -> dict[str, str]:
+    """Which of these manifests are kept, and by what, for people.
+
+    With `restorable_since` also by a manifest that was deleted, or lost its last tag, after then.
+    `without_tags` are taken for gone. Whatever reaches further than we look is kept.
+    """
+    rows = await _reach(tx, repository_id, digests, now, restorable_since, without_tags)
+    keepers: dict[str, set[str]] = defaultdict(set)
+    roots: dict[str, str] = {}
+    reached: set[str] = set()
+    for digest, keeper, is_node, tag, is_protected, is_restorable, _ in rows:
+        if keeper is not None:
+            keepers[str(digest)].add(str(keeper))
+        if is_node:
+            reached.add(str(digest))
+            if tag is not None:
+                roots[str(digest)] = f"tag {tag!s}"
+            elif is_protected:
+                roots[str(digest)] = "protected"
+            elif is_restorable:
+                roots[str(digest)] = "restorable"
+    is_cut = bool(rows) and rows[0][-1] == _BUDGET
+    kept: dict[str, str] = {}
+    for digest in digests:
+        if digest not in reached and not is_cut:  # there is no such manifest
+            continue
+        reason = _reason(digest, keepers, roots, reached if is_cut else None)
+        if reason is not None:
+            kept[digest] = reason
+    return kept
+
+
+def _reason(
+    start: str, keepers: dict[str, set[str]], roots: dict[str, str], reached: set[str] | None
+) -> str | None:
+    """The nearest root that keeps a manifest; or that its ways lead beyond what was `reached`."""
+    if start in roots:
+        return roots[start]
+    seen, border = {start}, {start}
+    is_cut = reached is not None and start not in reached
+    while border:
+        border = set().union(*(keepers[digest] for digest in border)) - seen
+        found = sorted((roots[digest], digest) for digest in border if digest in roots)
+        if found:
+            reason, digest = found[-1]  # a tag, if there is one
+            return f"{reason} of {digest}"
+        is_cut = is_cut or (reached is not None and not border <= reached)
+        seen |= border
+    return TOO_MANY if is_cut else None
+
+
+async def _reach(
+    tx: Transaction,
+    repository_id: int,
+    digests: Collection[str],
+    now: int,
+    restorable_since: int | None,
+    without_tags: Collection[str],
+) -> list[Row]:
+    """All that may keep these manifests, no further than to what does, as one graph.
+
+    Rows are ways, from which manifest to which that keeps it; one of each manifest also says what
+    it is; all say how many were looked at. One statement, so that a tag that moves meanwhile is
+    seen once.
+    """
+    return await tx.fetch_all(
+        f"""
+        WITH RECURSIVE near (digest) AS (
+            SELECT m.digest
+              FROM manifests AS m
+             WHERE m.repository_id = :repository_id
+               AND m.digest IN (SELECT value FROM json_each(:digests))
+             UNION
+            SELECT {_KEEPER}
+              FROM near AS n
+              {_EDGES}
+             WHERE {_KEEPER} IS NOT NULL
                AND m.protected_until <= :now
                AND {_RESTORABLE} IS NOT TRUE
                AND {_TAG} IS NULL
+        ), looked (digest) AS (
+            SELECT digest FROM near LIMIT :budget
         )
-        SELECT h.start, h.digest, {_TAG}, m.protected_until > :now, {_RESTORABLE}
-          FROM (SELECT start, digest FROM holds LIMIT :budget) AS h
-          LEFT JOIN manifests AS m ON m.repository_id = :repository_id AND m.digest = h.digest
+        SELECT n.digest, {_KEEPER}, e.kind = 5,
+               CASE WHEN e.kind = 5 THEN {_TAG} END,
+               m.protected_until > :now, {_RESTORABLE}, (SELECT COUNT(*) FROM looked)
+          FROM looked AS n
+          {_EDGES}
+         WHERE e.kind = 5 OR {_KEEPER} IS NOT NULL
         """,
         repository_id=repository_id,
-        digests=json.dumps(digests),
+        digests=json.dumps(sorted(digests)),
         now=now,
         restorable_since=restorable_since,
-        without_tags=without_tags,
+        without_tags=json.dumps(list(without_tags)),
         budget=_BUDGET,
     )
-
-
-def _reasons(reached: list[Row]) -> dict[str, str]:
-    """Why each is kept that is; its own tag before all, then the tag of another."""
-    best: dict[str, tuple[int, str]] = {}
-    for start, digest, tag, is_protected, is_restorable in reached:
-        whose = "" if start == digest else f" of {digest!s}"
-        if tag is not None:
-            found = (2 if whose else 0, f"tag {tag!s}{whose}")
-        elif is_protected:
-            found = (3 if whose else 1, f"protected{whose}")
-        elif is_restorable:
-            found = (4, f"restorable{whose}")
-        else:
-            continue
-        best[str(start)] = min(found, best.get(str(start), found))
-    return {start: reason for start, (_, reason) in best.items()}

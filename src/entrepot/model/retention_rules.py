@@ -3,6 +3,7 @@
 Plan, preview and run all judge here.
 """
 
+import re
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -11,6 +12,8 @@ from entrepot.model.clock import DAY, HOUR, to_rfc3339
 from entrepot.model.retention import Retention
 
 DEFAULT_DAYS = 7
+
+_HALF_DIGEST = re.compile(r"sha512-[0-9a-f]{64}(\..*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,8 @@ class Rules:
                 return Verdict(goes=False, reason=f"{word} by pattern {pattern}")
         if tag.belongs_to is not None:
             return Verdict(goes=False, reason=f"belongs to {tag.belongs_to}")
+        if _HALF_DIGEST.fullmatch(tag.name) is not None:  # whose is not known, collection ends it
+            return Verdict(goes=False, reason="belongs to a digest")
         if tag.expires_at is not None and self.expired(tag):
             return Verdict(goes=True, reason=f"its max-age ended {to_rfc3339(tag.expires_at)}")
         if (pattern := _match(self.policy.keep, tag.name)) is not None:
