@@ -4,7 +4,13 @@ import json
 
 import pytest
 
-from tests.support.upstreams import BasicLogin, ScriptedUpstream, faults
+from tests.support.upstreams import (
+    BasicLogin,
+    Realm,
+    ScriptedUpstream,
+    bearer_upstream,
+    faults,
+)
 
 TOKEN = "dckr_pat_S3cr3t"
 
@@ -89,6 +95,39 @@ def test_check_and_rotate(admin, hub, upstream):
     assert "refuses the credential" in wrong.err
     assert nothing.next_with("--password-stdin")
     assert "works" in admin.run("upstream", "check", "docker-hub").err
+
+
+def test_a_credential_that_is_refused_says_that_nothing_was_made_and_what_to_type(
+    admin, acme, upstream
+):
+    upstream.login = BasicLogin({"ada": TOKEN})
+    add = ("upstream", "add", "hub", "--url", upstream.origin)
+
+    none = admin.run(*add, code=1)
+    wrong = admin.run(*add, "--username", "ada", "--password-stdin", stdin="wrong", code=1)
+
+    for said in (none, wrong):
+        assert "nothing was saved" in said.err
+        assert "rotate" not in said.err
+        name = "NAME" if said is none else "ada"
+        with_name = f"--username {name} --password-stdin < FILE"
+        assert said.next == [f"entrepot upstream add hub --url {upstream.origin} {with_name}"]
+    assert "has no upstreams" in admin.run("upstream", "list").err
+
+
+def test_a_token_service_that_refuses_a_new_credential_names_no_upstream_to_rotate(admin, acme):
+    server = bearer_upstream(Realm(people={"ada": TOKEN}, anonymous=False))
+    with server.running():
+        said = admin.run(
+            *("upstream", "add", "hub", "--url", server.origin),
+            *("--username", "ada", "--password-stdin"),
+            stdin="wrong",
+            code=1,
+        )
+
+    assert "refuses the credential (401)" in said.err
+    assert "rotate" not in said.err
+    assert said.next_with("upstream add")
 
 
 def test_what_does_not_answer_is_saved_unchecked_when_asked(admin, acme, upstream, data):

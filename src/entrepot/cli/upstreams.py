@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from entrepot.cli.asking import confirm
-from entrepot.cli.client import Json, Missing, at
+from entrepot.cli.client import Json, Missing, Wrong, at
 from entrepot.cli.messages import Refused, UsageError, command, repeated, say
 from entrepot.cli.options import organisation_option, yes_option
 from entrepot.cli.output import (
@@ -21,7 +21,12 @@ from entrepot.cli.output import (
     words,
 )
 from entrepot.cli.session import Session, open_session
-from entrepot.cli.upstream_credentials import credential_of, credential_options, explain_aws
+from entrepot.cli.upstream_credentials import (
+    credential_of,
+    credential_options,
+    explain_aws,
+    reads_secret,
+)
 from entrepot.model.upstreams import PRESETS
 
 
@@ -94,6 +99,9 @@ _members = click.option(
 )
 
 
+_FILE = " < FILE"  # where a secret is read from
+
+
 @click.group()
 def upstream() -> None:
     """Upstream registries, which repositories and mirrors get their content from."""
@@ -137,7 +145,10 @@ def add_upstream(
     body |= {field: value for field, value in given.items() if value is not None}
     if "ecr" in {name, options["preset"]} or (body.get("credential") or {}).get("kind") == "ecr":
         explain_aws(options, session.client.get(at("organisations", slug))["id"])
-    found = session.client.create(at("organisations", slug, "upstreams"), body)
+    try:
+        found = session.client.create(at("organisations", slug, "upstreams"), body)
+    except Wrong as error:
+        raise _with_next(error, body, options) from None
     _say_kept(found, f"added upstream {name} to {slug}")
     example = "library/redis" if found["preset"] == "docker-hub" else "PATH"
     say(
@@ -216,7 +227,7 @@ def rotate_upstream(name: str, organisation: str | None, **options: Any) -> None
     if credential is None and not options["anonymous"]:
         raise UsageError(
             "say which credential, such as a user name with its token",
-            repeated("--username", "NAME", "--password-stdin") + " < FILE",
+            repeated("--username", "NAME", "--password-stdin") + _FILE,
             repeated("--anonymous"),
         )
     _change(name, organisation, {}, credential, options)
@@ -290,10 +301,22 @@ def _change(
     if credential is not None and credential["kind"] == "ecr":
         slug = wanted["organisation"]
         explain_aws(options, session.client.get(at("organisations", slug))["id"])
-    found = session.client.change(at("upstreams", wanted["id"]), body)
+    try:
+        found = session.client.change(at("upstreams", wanted["id"]), body)
+    except Wrong as error:
+        raise _with_next(error, body, options) from None
     _say_kept(found, f"changed upstream {found['name']}")
     if options["as_json"]:
         show_json(found)
+
+
+def _with_next(error: Wrong, body: Json, options: dict[str, Any]) -> Refused:
+    """What was wrong, and where it was the credential, how to give another."""
+    if "credential" not in error.fields:
+        return error
+    if "credential" not in body:
+        return Refused(error.message, repeated("--username", "NAME", "--password-stdin") + _FILE)
+    return Refused(error.message, repeated() + (_FILE if reads_secret(options) else ""))
 
 
 def _say_kept(found: Json, what: str) -> None:

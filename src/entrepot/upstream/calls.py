@@ -149,10 +149,7 @@ class Calls:
             message = f"{answer.called} refuses what the registry sent us for ({status}); try again"
             return UpstreamBroken(message, status=status, reason="storage")
         if is_named and status == 401 and self._authoriser.is_plain:  # noqa: PLR2004
-            message = (
-                f"{self.called} refuses the credential (401); renew it:"
-                f" entrepot upstream rotate {self.name}"
-            )
+            message = f"{self.called} refuses the credential (401); {self._authoriser.remedy}"
             return UpstreamRefused(message, status=status, reason="refused")
         message = f"{self.called} says that this does not exist or is not for us ({status}); " + (
             "check the path, and what its credential may read"

@@ -288,10 +288,16 @@ _MEANINGS: tuple[
         "has a host without an address; check its name, and this server's DNS",
     ),
     (
-        (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError),
+        aiohttp.ClientConnectorCertificateError,
         "tls",
         UpstreamDown,
         "has no certificate that this server trusts; its operator can: ENTREPOT_OUTBOUND__CA_FILE",
+    ),
+    (
+        aiohttp.ClientSSLError,
+        "tls",
+        UpstreamDown,
+        "speaks no TLS that this server knows; check the port, or give its address with http://",
     ),
     (
         (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError),
