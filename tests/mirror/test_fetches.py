@@ -2,12 +2,10 @@
 
 import asyncio
 import os
-import secrets
 
 import pytest
 
 from entrepot.blobs.answers import File
-from entrepot.db.migrate import migrate
 from entrepot.model.digests import Digest
 from entrepot.model.errors import (
     BlobUnknown,
@@ -18,41 +16,8 @@ from entrepot.model.errors import (
     UpstreamDown,
     UpstreamForbidden,
 )
-from tests.mirror.fetching import copy_of, drained, fleet_before
-from tests.support.upstreams import Gate, ScriptedUpstream, faults
-
-NAME = "library/app"
-MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory):
-    path = tmp_path_factory.mktemp("migrated") / "entrepot.db"
-    asyncio.run(migrate(f"sqlite:///{path}"))
-    return path
-
-
-@pytest.fixture
-def upstream():
-    server = ScriptedUpstream()
-    with server.running():
-        yield server
-
-
-@pytest.fixture
-async def fleet(migrated, tmp_path, upstream):
-    async with fleet_before(upstream, copy_of(migrated, tmp_path), tmp_path) as fleet:
-        yield fleet
-
-
-@pytest.fixture
-async def worker(fleet):
-    return await fleet.worker()
-
-
-def put(upstream, size=3 * MIB):
-    content = secrets.token_bytes(size)
-    return content, upstream.repository(NAME).put_blob(content)
+from tests.mirror.fetching import MIB, drained, put
+from tests.support.upstreams import Gate, faults
 
 
 async def test_a_blob_is_fetched_once_and_kept(fleet, worker, upstream):

@@ -5,33 +5,10 @@ import secrets
 
 import pytest
 
-from entrepot.db.migrate import migrate
 from entrepot.model.digests import Digest
 from entrepot.model.errors import BlobUnknown, EntrepotError
-from tests.mirror.fetching import copy_of, fleet_before
+from tests.mirror.fetching import MIB
 from tests.support.upstreams import Gate, Reply, ScriptedUpstream, faults
-
-MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory):
-    path = tmp_path_factory.mktemp("migrated") / "entrepot.db"
-    asyncio.run(migrate(f"sqlite:///{path}"))
-    return path
-
-
-@pytest.fixture
-def upstream():
-    server = ScriptedUpstream()
-    with server.running():
-        yield server
-
-
-@pytest.fixture
-async def fleet(migrated, tmp_path, upstream):
-    async with fleet_before(upstream, copy_of(migrated, tmp_path), tmp_path) as fleet:
-        yield fleet
 
 
 async def test_where_an_upstream_was_before_has_no_say(fleet, upstream):

@@ -5,11 +5,9 @@ import json
 
 import pytest
 
-from tests.mirror.turned import PATH, Cached, database_url, migrated, processes, turned
+from tests.mirror.turned import PATH, Cached
 from tests.support.server import basic
 from tests.support.upstreams import Gate, faults
-
-__all__ = ["database_url", "migrated", "processes", "turned"]
 
 
 @pytest.fixture

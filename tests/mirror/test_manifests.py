@@ -6,17 +6,9 @@ import json
 import pytest
 
 from entrepot.model.clock import SECOND
-from tests.mirror.turned import (
-    PATH,
-    database_url,
-    migrated,
-    processes,
-    turned,
-)
+from tests.mirror.turned import PATH
 from tests.support.server import OCI_INDEX, OCI_MANIFEST, digest_of
 from tests.support.upstreams import Gate, faults
-
-__all__ = ["database_url", "migrated", "processes", "turned"]
 
 
 @pytest.fixture

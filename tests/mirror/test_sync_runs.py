@@ -8,18 +8,9 @@ from entrepot.db import sync_runs
 from entrepot.model.ids import new_id
 from entrepot.model.sync_runs import Cause
 from entrepot.services.access import OPERATOR
-from tests.mirror.turned import (
-    PATH,
-    database_url,
-    migrated,
-    process,
-    processes,
-    turned,
-)
+from tests.mirror.turned import PATH, process
 from tests.support.eventually import eventually
 from tests.support.upstreams import Gate, faults
-
-__all__ = ["database_url", "migrated", "processes", "turned"]
 
 
 @pytest.fixture
