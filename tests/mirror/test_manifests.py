@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from entrepot.db import lookups
 from entrepot.model.clock import SECOND
 from tests.mirror.turned import PATH
 from tests.support.server import OCI_INDEX, OCI_MANIFEST, digest_of
@@ -179,12 +180,28 @@ async def test_what_one_process_asks_in_vain_another_asks_itself(processes, cach
     assert answer.content == image.body
 
 
+@pytest.fixture
+def looked(monkeypatch):
+    """Released whenever the process has looked whether another has its answer."""
+    looked, find = asyncio.Semaphore(0), lookups.find
+
+    async def look(*arguments):
+        found = await find(*arguments)
+        looked.release()
+        return found
+
+    monkeypatch.setattr(lookups, "find", look)
+    return looked
+
+
 @pytest.mark.parametrize("ahead", [10, 310, -290])
-async def test_a_claim_of_the_dead_ends(turned, cache, upstream, image, ahead):
+async def test_a_claim_of_the_dead_ends(turned, cache, upstream, image, looked, ahead):
     """Ten seconds after it was seen first, however far the clock of the dead was off."""
     await claim(turned, ahead)
     asking = asyncio.create_task(cache.manifest("v1"))
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(10):
+        await looked.acquire()
+        await looked.acquire()  # what it saw first is noted by then
     assert asked(upstream) == []
 
     turned.turn(11)
