@@ -89,9 +89,7 @@ class Caching:
 
         checks = self._checks()
         self.mirror = self._mirror(pull, checks)
-        self.first_pull = FirstPull(
-            database, clock, access, addresses, checks, self.remotes, denied=self._denied
-        )
+        self.first_pull = FirstPull(database, clock, access, addresses, checks, denied=self._denied)
 
         self.last_access = LastAccess(database, clock)
         self.eviction = self._eviction()

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from entrepot.db import lookups, manifests, repositories
+from entrepot.db import repositories
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Action, Actor, Place, Repository
 from entrepot.model.clock import Clock
@@ -14,22 +14,19 @@ from entrepot.model.errors import (
     Unavailable,
     UpstreamMissing,
 )
-from entrepot.model.names import Reference, Tag
-from entrepot.model.received import Received
+from entrepot.model.names import Reference
 from entrepot.model.upstreams import Source
 from entrepot.services.access import Access
 from entrepot.services.addresses import NO_REPOSITORY, Address, Addresses
 from entrepot.services.checks import Checks
-from entrepot.services.remotes import Remotes
 
-Given = Received | list[str]
 _Key = tuple[Source, int, str, str]
 
 _MOST_DENIED = 10_000
 
 
 class FirstPull:
-    """Asks the upstream first: only what it gave makes a repository.
+    """Asks the upstream first: only what it has makes a repository, which then reads as any other.
 
     Names that it does not have leave nothing behind but a short memory of this process, `denied`
     µs long.
@@ -42,7 +39,6 @@ class FirstPull:
         access: Access,
         addresses: Addresses,
         checks: Checks,
-        remotes: Remotes,
         *,
         denied: int,
     ) -> None:
@@ -51,7 +47,6 @@ class FirstPull:
         self._access = access
         self._addresses = addresses
         self._checks = checks
-        self._remotes = remotes
         self._denied = denied
         self._running: dict[_Key, asyncio.Task[Repository]] = {}
         self._denied_until: dict[_Key, int] = {}
@@ -100,46 +95,16 @@ class FirstPull:
             made = await repositories.find(tx, place)
         if made is not None:
             return made  # since its name was looked up
-        asked_at = self._clock.now()
-        self._remotes.note_miss(source.upstream_id)
-        given: Given
         try:
-            if reference is None:
-                given = await self._checks.tag_names(source)
-            else:
-                given = await self._checks.fetch(source, reference)
+            await self._checks.require_there(source, reference)
         except UpstreamMissing as error:
             raise NameUnknown(_NOTHING, name=str(address.name)) from error
-        repository = await self._make(actor, address, source, reference, given, asked_at)
-        if isinstance(given, list) and _comes_from(repository, source):
-            await self._checks.store_names(repository, given, asked_at)
-        return repository
-
-    async def _make(
-        self,
-        actor: Actor,
-        address: Address,
-        source: Source,
-        reference: Reference | None,
-        given: Given,
-        asked_at: int,
-    ) -> Repository:
-        """Judge again, and make the repository with what its upstream gave."""
 
         async def work(tx: Transaction) -> Repository:
             where = await self._access.admit(tx, actor, Action.PULL, address)
             if isinstance(where, Place) and where.source != source:
                 raise NameUnknown(NO_REPOSITORY, name=str(address.name))
-            now = self._clock.now()
-            repository = await self._addresses.ensure(tx, actor, address, where, now)
-            if (
-                isinstance(given, Received)
-                and reference is not None
-                and _comes_from(repository, source)
-                and not await _has(tx, repository, reference)
-            ):
-                await self._checks.store(tx, repository, reference, given, asked_at)
-            return repository
+            return await self._addresses.ensure(tx, actor, address, where, self._clock.now())
 
         return await self._database.write(work)
 
@@ -167,19 +132,3 @@ def _result(task: asyncio.Task[Repository]) -> Repository:
     if isinstance(error, EntrepotError):
         raise type(error)(error.message, **error.values) from error
     return task.result()
-
-
-def _comes_from(repository: Repository, source: Source) -> bool:
-    """Whether this is the repository of what was asked, and not one that somebody pushed to."""
-    found = repository.source
-    return found is not None and (found.upstream_id, found.path) == (
-        source.upstream_id,
-        source.path,
-    )
-
-
-async def _has(tx: Transaction, repository: Repository, reference: Reference) -> bool:
-    """Whether another first pull of the same has stored it."""
-    if isinstance(reference, Tag):
-        return await lookups.find(tx, repository.id, reference.text) is not None
-    return await manifests.find(tx, repository.id, reference) is not None
