@@ -2,8 +2,10 @@
 
 import json
 
+import httpx
 import pytest
 
+from tests.support.server import basic
 from tests.support.upstreams import (
     BasicLogin,
     Realm,
@@ -128,6 +130,35 @@ def test_a_token_service_that_refuses_a_new_credential_names_no_upstream_to_rota
     assert "refuses the credential (401)" in said.err
     assert "rotate" not in said.err
     assert said.next_with("upstream add")
+
+
+def test_an_upstream_that_is_down_is_shown_with_the_reason_and_the_way_on(
+    admin, acme, upstream, client_server
+):
+    upstream.put_image("team/app", "v1")
+    admin.run("upstream", "add", "hub", "--url", upstream.origin)
+    admin.run(
+        *("repository", "create", f"{acme}/app", "--upstream", "hub"),
+        *("--upstream-repository", "team/app"),
+    )
+    upstream.script(faults.status(503), kind="manifest")
+    for _ in range(3):
+        answer = httpx.get(
+            f"{client_server.url}/v2/{acme}/app/manifests/v1", headers=basic(client_server.token)
+        )
+        assert answer.status_code == 502
+
+    said = admin.run("upstream", "show", "hub")
+    listed = admin.run("upstream", "list")
+    shown = dict(line.split("\t") for line in said.out.splitlines())
+
+    assert shown["state"] == "down"
+    assert "the upstream hub fails (503)" in shown["wrong"]
+    assert said.next == [
+        f"entrepot upstream check hub --org {acme}",
+        f"entrepot upstream rotate hub --org {acme}",
+    ]
+    assert listed.out.split("\t")[3] == "down"
 
 
 def test_what_does_not_answer_is_saved_unchecked_when_asked(admin, acme, upstream, data):

@@ -117,9 +117,13 @@ class RateLimit(Shown):
 class UpstreamState(Shown):
     """How it is doing, and sums since it was added; up to ten seconds late."""
 
-    paused_until: datetime | None = Field(description="it failed, and is not asked before")
+    paused_until: datetime | None = Field(
+        description="it failed, and is not asked before; then by the next who pulls"
+    )
     limited_until: datetime | None = Field(description="it has us wait with manifests and lists")
-    reason: str | None
+    reason: str | None = Field(description="why it is not asked")
+    last_error: str | None = Field(description="what went wrong last")
+    last_failed_at: datetime | None = Field(description="when that was")
     rate_limit: RateLimit | None
     requests: int
     bytes: int
@@ -328,6 +332,8 @@ def _state(state: upstreams.UpstreamState) -> UpstreamState:
         paused_until=moment(state.open_until) if state.open_until else None,
         limited_until=moment(state.busy_until) if state.busy_until else None,
         reason=state.reason or None,
+        last_error=state.last_error,
+        last_failed_at=moment_or_none(state.last_failed_at),
         rate_limit=rate_limit,
         requests=state.requests,
         bytes=state.bytes,

@@ -13,6 +13,7 @@ from entrepot.cli.output import (
     as_json,
     at_most,
     made,
+    relative,
     show_json,
     show_list,
     show_one,
@@ -43,9 +44,32 @@ def _checked(item: Json) -> tuple[str, str]:
 
 def _state(item: Json) -> tuple[str, str]:
     state = item["state"]
-    if state["paused_until"]:
-        return f"down: {state['reason']}", "down"
-    return (f"limited: {state['reason']}", "limited") if state["limited_until"] else ("", "")
+    if until := state["paused_until"]:
+        return f"down, {_asked_again(until)}: {state['reason']}", "down"
+    if until := state["limited_until"]:
+        return f"limited, {_asked_again(until)}: {state['reason']}", "limited"
+    return "", ""
+
+
+def _doing(item: Json) -> tuple[str, str]:
+    """In a word; whether it was taken when it was tried, unless it is paused now."""
+    word = _state(item)[1]
+    return (word, word) if word else _checked(item)
+
+
+def _asked_again(until: str) -> str:
+    when_ = relative(until)
+    return f"asked again {when_ if when_.startswith('in ') else 'by the next pull'}"
+
+
+def _wrong(item: Json) -> tuple[str, str]:
+    """What the last check found, else what went wrong last, and when."""
+    if (found := item["check_error"]) is not None:
+        return found, found
+    state = item["state"]
+    if (found := state["last_error"]) is None:
+        return state["reason"] or "", state["reason"] or ""
+    return f"{relative(state['last_failed_at'])}: {found}", found
 
 
 def _limit(item: Json) -> tuple[str, str]:
@@ -61,7 +85,7 @@ _LIST: Columns = {
     "NAME": "name",
     "URL": "url",
     "CREDENTIAL": _credential,
-    "CHECK": _checked,
+    "STATE": _doing,
     "REQUESTS": "state.requests",
     "HITS": "state.hits",
     "LEFT": _limit,
@@ -78,7 +102,7 @@ _ONE: Columns = {
     "token service": "realm",
     "check": _checked,
     "checked": when("checked_at"),
-    "wrong": "check_error",
+    "wrong": _wrong,
     "members may mirror": words("member_patterns"),
     "state": _state,
     "limit left": _limit,
@@ -184,7 +208,15 @@ def list_upstreams(organisation: str | None, limit: int | None, *, as_json: bool
 def show_upstream(name: str, organisation: str | None, *, as_json: bool) -> None:
     """Show an upstream, and how it is doing."""
     session = open_session()
-    show_one(_find(session, name, organisation), _ONE, as_json=as_json)
+    found = _find(session, name, organisation)
+    show_one(found, _ONE, as_json=as_json)
+    if found["state"]["paused_until"] or found["check_error"]:
+        slug = found["organisation"]
+        say(
+            f"{name} has failed: try it now, or give it another credential",
+            command("upstream", "check", name, "--org", slug),
+            command("upstream", "rotate", name, "--org", slug),
+        )
 
 
 @upstream.command("check", short_help="Try an upstream's address and credential now.")

@@ -35,7 +35,7 @@ from entrepot.services.access import Access
 from entrepot.services.audit import record
 from entrepot.services.organisations import STALE, require_version
 from entrepot.services.remotes import Remotes
-from entrepot.services.upstream_facts import UpstreamFacts, shown, tried_with
+from entrepot.services.upstream_facts import UpstreamFacts, facts_of, shown, tried_with
 from entrepot.services.upstream_forms import (
     NewUpstream,
     UpstreamChanges,
@@ -98,8 +98,10 @@ class Upstreams:
                     tx, entered.id, for_members=not is_managed, after=after, limit=limit + 1
                 )
             states = await upstream_states.find_all(tx, [each.id for each in found])
+        now = self._clock.now()
         facts = [
-            UpstreamFacts(each, states.get(each.id, UpstreamState()), is_managed) for each in found
+            facts_of(each, states.get(each.id, UpstreamState()), now, is_managed=is_managed)
+            for each in found
         ]
         return facts[:limit], len(facts) > limit
 
@@ -114,7 +116,7 @@ class Upstreams:
             if not is_managed and not (may_use and found.member_patterns):
                 raise NotFound(NO_UPSTREAM)
             state = await upstream_states.get(tx, upstream_id)
-        return UpstreamFacts(found, state, is_managed)
+        return facts_of(found, state, self._clock.now(), is_managed=is_managed)
 
     async def create(self, actor: Actor, organisation: str, new: NewUpstream) -> UpstreamFacts:
         """Add an upstream whose address and credential were tried.
@@ -197,7 +199,7 @@ class Upstreams:
 
         after, state = await self._database.write(work)
         self._remotes.forget(upstream_id)
-        return UpstreamFacts(after, state, is_managed=True)
+        return facts_of(after, state, self._clock.now(), is_managed=True)
 
     async def check(
         self, actor: Actor, upstream_id: int, *, accept_realm: bool = False
@@ -230,7 +232,7 @@ class Upstreams:
 
         after, state = await self._database.write(work)
         self._remotes.forget(upstream_id)
-        return UpstreamFacts(after, state, is_managed=True)
+        return facts_of(after, state, self._clock.now(), is_managed=True)
 
     async def delete(self, actor: Actor, upstream_id: int, *, version: int | None) -> None:
         """Remove an upstream that nothing uses, and forget its credential.
