@@ -89,8 +89,15 @@ class Caching:
 
         checks = self._checks()
         self.mirror = self._mirror(pull, checks)
-        self.first_pull = FirstPull(database, clock, access, addresses, checks, denied=self._denied)
-
+        self.first_pull = FirstPull(
+            database,
+            clock,
+            access,
+            addresses,
+            checks,
+            denied=self._denied,
+            most=settings.mirror.repositories,
+        )
         self.last_access = LastAccess(database, clock)
         self.eviction = self._eviction()
         self.syncs = self._syncs()

@@ -158,3 +158,39 @@ async def test_referrers_and_blobs_of_what_nobody_pulled_are_none(turned, app, u
     assert referrers.json()["manifests"] == []
     assert blob.status_code == 404
     assert await paths(turned) == []
+
+
+@pytest.mark.parametrize("most", [2, 3])
+async def test_pulls_make_so_many_repositories_and_no_more(turned, app, upstream, most):
+    turned.app.caching.first_pull._most = most
+    names = [f"library/app{number}" for number in range(4)]
+    for name in names:
+        upstream.put_image(name, "v1")
+
+    statuses = [(await Cached(turned, f"hub/{name}").manifest("v1")).status_code for name in names]
+    refused = await Cached(turned, f"hub/{names[-1]}").manifest("v1")
+    asked = len(upstream.log.entries)
+    await Cached(turned, f"hub/{names[-1]}").manifest("v1")
+
+    assert statuses == [200] * most + [403] * (4 - most)
+    assert "ENTREPOT_MIRROR__REPOSITORIES" in refused.text
+    assert len(upstream.log.entries) == asked
+    assert (await Cached(turned, f"hub/{names[0]}").manifest("v1")).status_code == 200
+
+
+async def test_nobody_in_particular_takes_half_of_them(turned, upstream):
+    turned.app.caching.first_pull._most = 4
+    await turned.change("UPDATE organisations SET allows_public = 1")
+    await turned.mirror(upstream, "open", is_public=True)
+    for number in range(4):
+        upstream.put_image(f"library/app{number}", "v1")
+
+    async def pull(number):
+        return (await Cached(turned, f"open/library/app{number}").manifest("v1")).status_code
+
+    credential = turned.client.headers.pop("authorization")
+    assert [await pull(number) for number in range(3)] == [200, 200, 403]
+    turned.client.headers["authorization"] = credential
+    assert await pull(2) == 200
+    del turned.client.headers["authorization"]
+    assert await pull(2) == 200

@@ -29,7 +29,8 @@ class FirstPull:
     """Asks the upstream first: only what it has makes a repository, which then reads as any other.
 
     Names that it does not have leave nothing behind but a short memory of this process, `denied`
-    µs long.
+    µs long. `most`: repositories of one upstream beyond which a pull makes none; nobody in
+    particular makes any beyond half of that, so that strangers leave room for those who are known.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class FirstPull:
         checks: Checks,
         *,
         denied: int,
+        most: int,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -48,6 +50,7 @@ class FirstPull:
         self._addresses = addresses
         self._checks = checks
         self._denied = denied
+        self._most = most
         self._running: dict[_Key, asyncio.Task[Repository]] = {}
         self._denied_until: dict[_Key, int] = {}
 
@@ -56,7 +59,7 @@ class FirstPull:
     ) -> Repository:
         """The repository that the first pull of `reference`, or of the list of tags, makes.
 
-        Raises NameUnknown, UpstreamError, Unauthenticated.
+        Raises NameUnknown, UpstreamError, Unauthenticated, Denied.
         """
         source = place.source
         if source is None or place.read_only is not None:
@@ -93,8 +96,9 @@ class FirstPull:
         """One question for all who ask the same in this process; it outlives them."""
         async with self._database.read() as tx:
             made = await repositories.find(tx, place)
-        if made is not None:
-            return made  # since its name was looked up
+            if made is not None:
+                return made  # since its name was looked up
+            await self._require_room(tx, actor, source)
         try:
             await self._checks.require_there(source, reference)
         except UpstreamMissing as error:
@@ -104,9 +108,25 @@ class FirstPull:
             where = await self._access.admit(tx, actor, Action.PULL, address)
             if isinstance(where, Place) and where.source != source:
                 raise NameUnknown(NO_REPOSITORY, name=str(address.name))
+            if isinstance(where, Place):
+                await self._require_room(tx, actor, source)
             return await self._addresses.ensure(tx, actor, address, where, self._clock.now())
 
         return await self._database.write(work)
+
+    async def _require_room(self, tx: Transaction, actor: Actor, source: Source) -> None:
+        """Raises Denied."""
+        most = self._most // 2 if actor.is_anonymous else self._most
+        if await repositories.count_of_upstream(tx, source.upstream_id, limit=most) < most:
+            return
+        if actor.is_anonymous:
+            message = "log in to pull this: only those who are known add to so many repositories"
+            raise Denied(message, repositories=most)
+        message = (
+            f"there are {most} repositories of this upstream already; delete some, or have the "
+            "operator allow more: ENTREPOT_MIRROR__REPOSITORIES"
+        )
+        raise Denied(message, repositories=most)
 
     def _end(self, key: _Key, done: asyncio.Task[Repository]) -> None:
         if self._running.get(key) is done:
