@@ -34,7 +34,7 @@ def postgres_url(postgres_server, postgres_template):
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory):
     path = tmp_path_factory.mktemp("template") / "entrepot.db"
-    asyncio.run(migrate(f"sqlite://{path}"))
+    asyncio.run(migrate(f"sqlite:///{path}"))
     return path
 
 
@@ -48,7 +48,7 @@ def sqlite_path(sqlite_template, tmp_path):
 def database_url(request):
     """A database of either kind."""
     if request.param == "sqlite":
-        return f"sqlite://{request.getfixturevalue('sqlite_path')}"
+        return f"sqlite:///{request.getfixturevalue('sqlite_path')}"
     return request.getfixturevalue("postgres_url")
 
 

@@ -23,7 +23,7 @@ def stand(tmp_path_factory):
 @pytest.fixture
 async def fleet(sqlite_path, tmp_path, upstream):
     """A registry of one node; its workers share its disk."""
-    async with fleet_before(upstream, f"sqlite://{sqlite_path}", tmp_path) as fleet:
+    async with fleet_before(upstream, f"sqlite:///{sqlite_path}", tmp_path) as fleet:
         yield fleet
 
 

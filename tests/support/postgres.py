@@ -17,7 +17,8 @@ from psycopg import sql
 _USER = "entrepot"
 # Not the order of bytes, so that a key without COLLATE "C" shows.
 _LOCALE = ["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en-US"]
-_OPTIONS = "-c max_connections=200 -c deadlock_timeout=50ms"
+# No fsync: tests kill processes and never the machine, and every database of a test would pay.
+_OPTIONS = "-c max_connections=200 -c deadlock_timeout=50ms -c fsync=off"
 
 
 @contextmanager
