@@ -35,7 +35,10 @@ router = APIRouter(tags=["upstreams"])
 _PATHS = (
     "paths of the upstream that members may make pull-through repositories of: `library/*`, `**`"
 )
-Name = Annotated[str, Field(max_length=63, pattern=f"^{upstream_forms.NAME}$")]
+# Forms are declared here, and refused by the services, whose sentences are for people.
+Name = Annotated[
+    str, Field(max_length=63, json_schema_extra={"pattern": f"^{upstream_forms.NAME}$"})
+]
 Preset = Annotated[str, Field(max_length=32, description=f"one of {', '.join(PRESETS)}")]
 Url = Annotated[str, Field(max_length=512, description="scheme and host, without a path")]
 Account = Annotated[
@@ -43,7 +46,7 @@ Account = Annotated[
 ]
 Region = Annotated[str, Field(max_length=64, description="of AWS or Google: `eu-central-1`")]
 Patterns = Annotated[
-    list[Annotated[str, Field(pattern=f"^{PATTERN}$")]],
+    list[Annotated[str, Field(max_length=255, json_schema_extra={"pattern": f"^{PATTERN}$"})]],
     Field(max_length=PATTERNS, description=_PATHS),
 ]
 Secret = Annotated[str, Field(max_length=16_384)]
