@@ -65,7 +65,10 @@ class Caching:
         self._grace = settings.uploads.protect_seconds * SECOND
         self._idle = settings.eviction.idle_seconds * SECOND
         self._denied = settings.mirror.missing_seconds * SECOND
-        self._outbound = make_outbound(settings)
+        self._node = node_id(settings.data / "node.id")
+        # Without the part that tells of restarts: every upstream hears it.
+        self.pseudonym = f"entrepot-{self._node.partition('.')[0]}"
+        self._outbound = make_outbound(settings, self.pseudonym)
         self._nodes = Nodes(ca_file=settings.outbound.ca_file)
         self._spools = SpoolFolder(settings.data / "spool", check_space=store.require_space)
         self._lookups = Lookups(database, clock)
@@ -119,7 +122,7 @@ class Caching:
             self._clock,
             limits,
             leader=secrets.token_hex(8),
-            node=node_id(self._settings.data / "node.id"),
+            node=self._node,
             node_url=self._settings.node.url,
         )
 

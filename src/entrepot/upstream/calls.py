@@ -134,6 +134,12 @@ class Calls:
             wait = retry_after(answer.headers.get("Retry-After"), self._clock.now())
             message = f"{called} has us wait (429)" + (f"; again in {wait} s" if wait else "")
             return UpstreamBusy(message, retry_after=wait, status=status, reason="busy")
+        if status == 508:  # noqa: PLR2004
+            message = (
+                f"{called} leads back to this registry (508); give it the address of another, or"
+                " this repository another path"
+            )
+            return UpstreamBroken(message, status=status, reason="loop")
         if status >= 500:  # noqa: PLR2004
             message = f"{called} fails ({status}); try again later, or look at its status page"
             return UpstreamDown(message, status=status, reason="status")
