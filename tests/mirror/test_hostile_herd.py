@@ -18,6 +18,8 @@ from tests.support.postgres import new_database
 from tests.support.server import basic, digest_of, free_port, running_server
 from tests.support.upstreams import Gate, faults
 
+pytestmark = pytest.mark.slow  # two nodes, and hundreds of clients
+
 PATH = "library/app"
 SIZE = 4_000_000
 CLIENTS = 200
@@ -251,7 +253,6 @@ def test_a_tag_to_be_checked_costs_one_head_at_a_time(stand, second, cache, upst
     assert all(later[0] >= earlier[1] - 0.05 for earlier, later in pairwise(heads))
 
 
-@pytest.mark.slow  # a node starts, dies, and is taken for dead
 def test_a_node_that_is_killed_leaves_no_client_of_the_other_waiting(
     nodes, stand, cache, upstream, layer
 ):

@@ -21,6 +21,11 @@ _LOCALE = ["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en-US"]
 _OPTIONS = "-c max_connections=200 -c deadlock_timeout=50ms -c fsync=off"
 
 
+# For tests through HTTP, which on PostgreSQL are left to `make test`: what differs between the two
+# databases is in `db`, and its tests and those of the services are quick on both.
+DATABASES = ("sqlite", pytest.param("postgres", marks=pytest.mark.slow))
+
+
 @contextmanager
 def running_postgres() -> Iterator[str]:
     """Start a server on a free port; the URL of its maintenance database. Skips without one."""
