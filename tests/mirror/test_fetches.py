@@ -347,7 +347,7 @@ async def test_a_full_disk_is_told_and_leaves_nothing(fleet, worker, upstream, m
     def full(*_):
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(os, "pwritev", full)
+    monkeypatch.setattr(os, "pwrite", full)
 
     with pytest.raises(StorageFull):
         await worker.read(await fleet.repository(), digest)
