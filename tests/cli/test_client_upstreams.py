@@ -14,6 +14,8 @@ from tests.support.upstreams import (
     faults,
 )
 
+pytestmark = pytest.mark.slow  # a process for every command
+
 TOKEN = "dckr_pat_S3cr3t"
 
 
