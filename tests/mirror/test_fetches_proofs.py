@@ -7,7 +7,7 @@ import pytest
 
 from entrepot.model.digests import Digest
 from entrepot.model.errors import BlobUnknown, EntrepotError
-from tests.mirror.fetching import MIB
+from tests.mirror.fetching import MIB, drained
 from tests.support.upstreams import Gate, Reply, ScriptedUpstream, faults
 
 
@@ -73,3 +73,31 @@ async def test_what_anothers_proof_brought_is_not_for_who_goes_on(fleet, upstrea
     with pytest.raises((BlobUnknown, TimeoutError)):
         async with asyncio.timeout(1):
             await second.fetches.join(refused, Digest.parse(digest))
+
+
+async def test_a_fetch_that_failed_is_not_completed_from_what_others_pulled(fleet, upstream):
+    """While an upstream seems to answer one, somebody else brings the blob into the store."""
+    first, second = await fleet.node("one"), await fleet.node("two")
+    content = secrets.token_bytes(2 * MIB)
+    digest = upstream.repository("library/app").put_blob(content)
+    upstream.repository("library/private")
+    victim, thief = await fleet.repository(), await fleet.repository("library/private")
+    gate = Gate()
+    upstream.script(
+        lambda _: faults.held(gate)(faults.reset(0)(Reply(200, {}, content))),
+        kind="blob",
+        method="GET",
+        name="library/private",
+        times=1,
+    )
+
+    leading = await first.fetches.join(thief, Digest.parse(digest))
+    following = await second.fetches.join(thief, Digest.parse(digest))
+    await first.read(victim, digest)
+    gate.open()
+
+    for reader in (leading, following):
+        with pytest.raises(EntrepotError):
+            await drained(reader)
+    await fleet.settled()
+    assert await fleet.holders(digest) == [victim.id]
