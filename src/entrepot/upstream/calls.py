@@ -130,8 +130,8 @@ class Calls:
         status, called = answer.status, answer.called
         if status == 404:  # noqa: PLR2004
             return UpstreamMissing(f"{called} does not have this", status=status)
+        wait = retry_after(answer.headers.get("Retry-After"), self._clock.now())
         if status == 429:  # noqa: PLR2004
-            wait = retry_after(answer.headers.get("Retry-After"), self._clock.now())
             message = f"{called} has us wait (429)" + (f"; again in {wait} s" if wait else "")
             return UpstreamBusy(message, retry_after=wait, status=status, reason="busy")
         if status == 508:  # noqa: PLR2004
@@ -142,7 +142,8 @@ class Calls:
             return UpstreamBroken(message, status=status, reason="loop")
         if status >= 500:  # noqa: PLR2004
             message = f"{called} fails ({status}); try again later, or look at its status page"
-            return UpstreamDown(message, status=status, reason="status")
+            told = {"retry_after": wait} if wait is not None and self._is_own(answer.url) else {}
+            return UpstreamDown(message, status=status, reason="status", **told)
         if status in {401, 403}:
             return self._forbidden(answer, is_named=is_named)
         message = f"{called} answers {status}, which is not in the protocol"
