@@ -7,7 +7,7 @@ import pytest
 
 from entrepot.db import lookups
 from entrepot.model.clock import SECOND
-from tests.mirror.turned import PATH
+from tests.mirror.turned import PATH, warning_of
 from tests.support.server import OCI_INDEX, OCI_MANIFEST, digest_of
 from tests.support.upstreams import Gate, faults
 
@@ -192,6 +192,33 @@ def looked(monkeypatch):
 
     monkeypatch.setattr(lookups, "find", look)
     return looked
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_processes_that_wait_for_one_that_is_told_to_wait_ask_nothing(
+    processes, turned, cache, upstream, image, looked, status
+):
+    there = cache.on(await processes())
+    await cache.manifest("v1")
+    turned.turn(61)
+    upstream.put_image(PATH, "v2")
+    assert (await there.manifest("v2")).status_code == 200
+    upstream.log.clear()
+    gate = Gate()
+    told = faults.status(status, retry_after=60)
+    upstream.script(lambda reply: faults.held(gate)(told(reply)), kind="manifest")
+    first = asyncio.create_task(cache.manifest("v1"))
+    await asyncio.to_thread(gate.reached.wait, 10)
+    second = asyncio.create_task(there.manifest("v1"))
+    async with asyncio.timeout(10):
+        await looked.acquire()
+    gate.open()
+
+    answers = await asyncio.gather(first, second)
+
+    assert [answer.content for answer in answers] == [image.body] * 2
+    assert all(cache.saved.name in warning_of(answer) for answer in answers)
+    assert asked(upstream) == [("HEAD", "v1")]
 
 
 @pytest.mark.parametrize("ahead", [10, 310, -290])
