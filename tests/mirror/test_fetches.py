@@ -367,6 +367,25 @@ async def test_a_budget_of_ours_is_not_held_against_the_upstream(fleet, upstream
     await fleet.settled()
 
 
+async def test_what_is_still_to_come_counts_as_taken_on_the_whole_node(fleet, upstream):
+    worker, other = [await fleet.worker(spool_bytes=4 * MIB) for _ in range(2)]
+    gate = Gate()
+    upstream.script(faults.held(gate), kind="blob", method="GET", times=1)
+    (content, first), (_, second) = put(upstream), put(upstream)
+    repository = await fleet.repository()
+
+    reading = await worker.fetches.join(repository, Digest.parse(first))
+    for one in (worker, other):
+        with pytest.raises(UpstreamBusy, match="ENTREPOT_FETCH__SPOOL_BYTES"):
+            await one.read(repository, second)
+    gate.open()
+
+    assert await drained(reading) == content
+    await fleet.settled()
+    assert len(await worker.read(repository, second)) == 3 * MIB
+    await fleet.settled()
+
+
 async def test_wrong_bytes_are_counted_as_an_error(fleet, worker, upstream):
     _, digest = put(upstream)
     upstream.script(faults.wrong_bytes, kind="blob")

@@ -39,6 +39,7 @@ _READ_BYTES = 1024 * 1024
 # virtual machine has to find them first, which was measured at ten times the price of the copy.
 _WRITE_BYTES = 256 * 1024
 _BLOCK = 512  # what st_blocks counts
+_EXPECTED = "user.entrepot.size"
 # struct flock of Linux on 64 bits: l_type, l_whence, l_start, l_len, l_pid
 _FLOCK = "hhqqi4x"
 
@@ -114,13 +115,15 @@ class SpoolFolder:
             return [entry.name for entry in entries if _ID.fullmatch(entry.name)]
         return []
 
-    def used_bytes(self) -> int:
-        """How much the spools take."""
+    def used_bytes(self, *, besides: "Spool") -> int:
+        """How much the other spools take, or were said to take before long."""
         used = 0
         with suppress(FileNotFoundError), os.scandir(self._folder) as entries:
             for entry in entries:
+                if entry.name == besides.path.name:
+                    continue
                 with suppress(FileNotFoundError):
-                    used += entry.stat().st_blocks * _BLOCK
+                    used += max(entry.stat().st_blocks * _BLOCK, _expected(entry.path))
         return used
 
     def remove_left(self, id: str) -> bool:  # noqa: A002
@@ -247,6 +250,14 @@ class Spool:
         self._hash.update(piece)
         self.size = start + len(piece)
 
+    def expect(self, size: int) -> None:
+        """Have every process of this node count so many bytes before they have come.
+
+        Where files have no attributes, only what has come counts.
+        """
+        with suppress(OSError):
+            os.setxattr(self._fd, _EXPECTED, b"%d" % size)
+
     def append(self, piece: bytes) -> "asyncio.Future[None]":
         """Begin to write `piece` in a thread; one at a time. Raises StorageFull, StorageFailed."""
         return asyncio.get_running_loop().run_in_executor(self._executor, self._append, piece)
@@ -284,6 +295,8 @@ class Spool:
         """Tell every process of this node that the digest is right."""
         with storage_faults("seal a spool"):
             os.fchmod(self._fd, _SEALED)
+        with suppress(OSError):
+            os.removexattr(self._fd, _EXPECTED)  # an object says nothing of how it came
 
     async def durable(self) -> None:
         """Have all bytes on the disk. Raises StorageFailed."""
@@ -312,6 +325,13 @@ class Spool:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def _expected(path: str) -> int:
+    try:
+        return int(os.getxattr(path, _EXPECTED))
+    except OSError:
+        return 0
 
 
 def _lock(fd: int, path: Path) -> bool:
