@@ -8,6 +8,7 @@ from entrepot.blobs.spool import SpoolFolder
 from entrepot.model.digests import Digest
 from entrepot.services.fetch_progress import Progress
 
+MIB = 1 << 20
 CONTENT = b"some bytes of a blob"
 DIGEST = Digest.of(CONTENT)
 
@@ -126,14 +127,28 @@ async def test_only_what_nobody_writes_is_removed(spools):
     await spool.append(CONTENT)
 
     alive = spools.remove_left(id_)
-    used = spools.used_bytes()
     await spool.close()
 
     assert not alive
-    assert used >= len(CONTENT)
     assert spools.remove_left(id_)
     assert not spools.remove_left(id_)
     assert spools.names() == []
+
+
+async def test_a_spool_takes_what_it_expects_for_as_long_as_that_is_to_come(spools):
+    spool = spools.write(spools.new_id(), DIGEST, is_new=True)
+    other = spools.write(spools.new_id(), DIGEST, is_new=True)
+
+    spool.expect(MIB)
+    seen, own = spools.used_bytes(besides=other), spools.used_bytes(besides=spool)
+    await spool.append(CONTENT)
+    spool.seal()
+    left = spools.used_bytes(besides=other)
+
+    assert (seen, own) == (MIB, 0)
+    assert len(CONTENT) <= left < MIB
+    await spool.close()
+    await other.close()
 
 
 @pytest.mark.parametrize("name", ["", "../secret.key", "a" * 31, "A" * 32])
