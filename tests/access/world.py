@@ -229,10 +229,12 @@ def make_tenant(
         for whom, patterns in (("admins", []), ("members", ["library/*"]))
         if upstream is not None
     }
-    mirrored = {"prefix": "mirrored", "upstream": "members"}
     mirror = ""
     if upstream is not None:
-        mirror = _post(http, f"/organisations/{slug}/mirrors", mirrored, owner)["id"]
+        mirrors = f"/organisations/{slug}/mirrors"
+        mirror = _post(http, mirrors, {"prefix": "mirrored", "upstream": "members"}, owner)["id"]
+        opened = {"prefix": "opened", "upstream": "members", "is_public": True}
+        _post(http, mirrors, opened | {"deny": ["closed/**"]}, owner)
     invited = _post(http, f"/organisations/{slug}/invitations", {}, owner)
     return Tenant(
         slug=slug,
