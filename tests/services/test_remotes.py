@@ -120,6 +120,20 @@ async def test_a_call_goes_out_with_the_credential_and_with_a_new_one_soon(place
     assert at_once.digest is not None
 
 
+async def test_a_credential_whose_commit_is_not_known_is_stored_once(place, world):
+    place.server.login = BasicLogin({"ada": "first", "bob": "second"})
+    await place.add(auth=BasicAuth("ada", "first"))
+    remotes = place.process()
+    changes = UpstreamChanges(auth=BasicAuth("bob", "second"))
+    world.database.is_twice = True
+
+    after = (
+        await place.upstreams(remotes).update(OPERATOR, place.upstream_id, changes, version=1)
+    ).upstream
+
+    assert (after.auth_name, after.version, after.credential_version) == ("bob", 2, 2)
+
+
 async def test_an_upstream_that_fails_is_left_alone_by_all_and_tried_by_one(place, world):
     await place.add()
     one, two = place.process(), place.process()

@@ -60,6 +60,7 @@ class _Plan:
     origin: str
     auth: Auth | None = None
     tried: Tried | None = None
+    sealed: str | None = None
 
 
 class Upstreams:
@@ -176,6 +177,8 @@ class Upstreams:
 
         async def work(tx: Transaction) -> tuple[Upstream, UpstreamState]:
             found = await self._manage(tx, actor, upstream_id)
+            if await _is_stored(tx, upstream_id, plan.sealed):  # by this, before an unknown COMMIT
+                return found, await upstream_states.get(tx, upstream_id)
             require_version(found.version, version)
             if _dialled(found) != _dialled(plan.before):
                 raise Stale(STALE)  # what was tried is not what would be stored
@@ -189,8 +192,7 @@ class Upstreams:
             if not await upstreams.update(tx, changed):
                 raise Stale(STALE)
             if plan.auth is not None:
-                sealed = seal_auth(self._seal, found.organisation_id, upstream_id, plan.auth)
-                await upstreams.rotate(tx, changed, sealed)
+                await upstreams.rotate(tx, changed, plan.sealed)
                 await upstream_states.close(tx, upstream_id)
             action = "upstream.changed" if plan.auth is None else "upstream.credential-changed"
             await self._record(tx, actor, action, found, shown(changed))
@@ -282,7 +284,8 @@ class Upstreams:
         )
         trial = Trial(entered.slug, before.name, preset.name, origin, auth)
         tried = await self._trials.before_saving(trial, save_unchecked=changes.save_unchecked)
-        return _Plan(before, origin, auth, tried)
+        sealed = seal_auth(self._seal, before.organisation_id, upstream_id, auth)
+        return _Plan(before, origin, auth, tried, sealed)
 
     async def _try_again(
         self, upstream: Upstream, sealed: str | None, *, accept_realm: bool
@@ -367,6 +370,12 @@ NO_UPSTREAM = "no such upstream registry, or none that you may use"
 
 def _dialled(upstream: Upstream) -> tuple[str, int]:
     return upstream.origin, upstream.credential_version
+
+
+async def _is_stored(tx: Transaction, upstream_id: int, sealed: str | None) -> bool:
+    """Whether this very secret is: no two seals of one are alike."""
+    stored = await upstreams.get_with_secret(tx, upstream_id) if sealed else None
+    return stored is not None and stored[1] == sealed
 
 
 async def _require_free(tx: Transaction, organisation_id: int, name: str) -> None:
