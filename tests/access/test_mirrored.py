@@ -3,6 +3,8 @@
 A private mirror tells nobody who may not pull what its upstream has: the upstream is not asked.
 """
 
+from typing import Any
+
 import pytest
 
 from tests.access import table
@@ -78,7 +80,8 @@ def test_below_a_mirror_everybody_is_answered_as_the_table_says(
             for place, line in lines.items()
         ]
     )
-    before, wrong = snapshot(world.registry), []
+    before: Any = snapshot(world.registry)
+    wrong = []
 
     for row, place, letter in todo:
         if letter == "+" and before is not None:

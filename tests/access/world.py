@@ -233,8 +233,8 @@ def make_tenant(
     if upstream is not None:
         mirrors = f"/organisations/{slug}/mirrors"
         mirror = _post(http, mirrors, {"prefix": "mirrored", "upstream": "members"}, owner)["id"]
-        opened = {"prefix": "opened", "upstream": "members", "is_public": True}
-        _post(http, mirrors, opened | {"deny": ["closed/**"]}, owner)
+        below = {"prefix": "opened", "upstream": "members", "deny": ["closed/**"]}
+        _post(http, mirrors, {**below, "is_public": True}, owner)
     invited = _post(http, f"/organisations/{slug}/invitations", {}, owner)
     return Tenant(
         slug=slug,
