@@ -80,7 +80,7 @@ def test_a_credential_is_shown_by_its_name_alone(admin, hub, data):
         assert TOKEN not in said.out + said.err
 
 
-def test_check_and_rotate(admin, hub, upstream):
+def test_check_and_rotate(admin, acme, hub, upstream):
     upstream.login.people["ada"] = "another"
     failed = admin.run("upstream", "check", "docker-hub", code=1)
     wrong = admin.run(
@@ -95,7 +95,7 @@ def test_check_and_rotate(admin, hub, upstream):
     )
 
     assert "docker-hub does not work" in failed.err
-    assert failed.next_with("rotate")
+    assert failed.next_with("rotate") == f"entrepot upstream rotate docker-hub --org {acme}"
     assert "refuses the credential" in wrong.err
     assert nothing.next_with("--password-stdin")
     assert "works" in admin.run("upstream", "check", "docker-hub").err

@@ -242,8 +242,8 @@ def check_upstream(
     if found["check_error"] is not None:
         raise Refused(
             f"{name} does not work: {found['check_error']}",
-            command("upstream", "rotate", name),
-            command("upstream", "show", name),
+            command("upstream", "rotate", name, "--org", found["organisation"]),
+            command("upstream", "show", name, "--org", found["organisation"]),
         )
     _say_kept(found, f"{name} works")
 
@@ -360,7 +360,7 @@ def _say_kept(found: Json, what: str) -> None:
     if not found["is_checked"]:
         say(
             f"it was not checked: {found['check_error']}",
-            command("upstream", "check", found["name"]),
+            command("upstream", "check", found["name"], "--org", found["organisation"]),
         )
     if found["url"].startswith("http://") and has_credential:
         say("it has no TLS: whoever is on the way can read the credential")
