@@ -6,7 +6,7 @@ import pytest
 
 from entrepot.blobs.spool import SpoolFolder
 from entrepot.model.digests import Digest
-from entrepot.services.fetch_progress import Progress
+from entrepot.services.fetch_progress import Progress, Reader
 
 MIB = 1 << 20
 CONTENT = b"some bytes of a blob"
@@ -182,3 +182,17 @@ def test_bytes_that_come_one_by_one_are_not_all_kept():
 
     assert progress.recent(0, 1) == b""
     assert progress.recent(1990, 1) == b"x"
+
+
+async def test_the_more_readers_the_smaller_their_pieces():
+    progress = Progress()
+    progress.remember(0, bytes(MIB))
+    progress.reach(MIB, is_right=True)
+
+    alone = Reader(progress)
+    whole = await alone.piece(0, MIB)
+    others = [Reader(progress) for _ in range(999)]
+    part = await alone.piece(0, MIB)
+
+    assert len(whole) == MIB
+    assert len(part) * (1 + len(others)) <= 16 * MIB

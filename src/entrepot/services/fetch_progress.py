@@ -12,8 +12,10 @@ _COPY_BYTES = 1024 * 1024
 # the same bytes, and the file is read for the slower ones alone.
 _RECENT_BYTES = 8 * 1024 * 1024
 _RECENT_PIECES = 512  # small ones weigh more than their bytes
-_SHARED_BYTES = 16 * 1024 * 1024  # of pieces that all readers have in memory
-_LEAST_BYTES = 64 * 1024
+# All readers' pieces together. The server keeps copies, up to 16 pieces or 400 KiB of each client:
+# a thousand took 970 MB with 16 MiB and 64 KiB here, and take 270 MB in the same time so.
+_SHARED_BYTES = 4 * 1024 * 1024
+_LEAST_BYTES = 16 * 1024
 
 
 class Progress:
