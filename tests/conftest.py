@@ -2,6 +2,8 @@
 
 import asyncio
 import secrets
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +22,34 @@ def postgres_template(postgres_server):
     with new_database(postgres_server) as url:
         asyncio.run(migrate(url))
         yield url.rpartition("/")[2]
+
+
+@pytest.fixture
+def postgres_url(postgres_server, postgres_template):
+    """A database of the test's own, with the schema in it."""
+    with new_database(postgres_server, template=postgres_template) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory):
+    path = tmp_path_factory.mktemp("template") / "entrepot.db"
+    asyncio.run(migrate(f"sqlite:///{path}"))
+    return path
+
+
+@pytest.fixture
+def sqlite_path(sqlite_template, tmp_path):
+    """A database of the test's own, with the schema in it."""
+    return Path(shutil.copy(sqlite_template, tmp_path / "entrepot.db"))
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request):
+    """A database of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{request.getfixturevalue('sqlite_path')}"
+    return request.getfixturevalue("postgres_url")
 
 
 @pytest.fixture

@@ -231,6 +231,7 @@ class Application:
                 key=key,
                 lifetime=self._settings.tokens.bearer_seconds,
             ),
+            pseudonym=self.caching.pseudonym,
             pull=self._pull,
             mirror=self.caching.mirror,
             first_pull=self.caching.first_pull,

@@ -68,7 +68,10 @@ class Caching:
         self._grace = settings.uploads.protect_seconds * SECOND
         self._idle = settings.eviction.idle_seconds * SECOND
         self._denied = settings.mirror.missing_seconds * SECOND
-        self._outbound = make_outbound(settings)
+        self._node = node_id(settings.data / "node.id")
+        # Without the part that tells of restarts: every upstream hears it.
+        self.pseudonym = f"entrepot-{self._node.partition('.')[0]}"
+        self._outbound = make_outbound(settings, self.pseudonym)
         self._nodes = Nodes(ca_file=settings.outbound.ca_file)
         self._spools = SpoolFolder(settings.data / "spool", check_space=store.require_space)
         self._lookups = Lookups(database, clock)
@@ -93,9 +96,14 @@ class Caching:
         checks = self._checks()
         self.mirror = self._mirror(pull, checks)
         self.first_pull = FirstPull(
-            database, clock, access, addresses, checks, self.remotes, denied=self._denied
+            database,
+            clock,
+            access,
+            addresses,
+            checks,
+            denied=self._denied,
+            most=settings.mirror.repositories,
         )
-
         self.last_access = LastAccess(database, clock)
         self.eviction = self._eviction()
         self.syncs = self._syncs()
@@ -118,7 +126,7 @@ class Caching:
             self._clock,
             limits,
             leader=secrets.token_hex(8),
-            node=node_id(self._settings.data / "node.id"),
+            node=self._node,
             node_url=self._settings.node.url,
         )
 

@@ -56,10 +56,15 @@ def _key_file(settings: Settings) -> Path:
     return settings.data / "secret.key"
 
 
-def make_outbound(settings: Settings) -> Outbound:
+def make_outbound(settings: Settings, pseudonym: str) -> Outbound:
     """The way to other registries."""
     outbound = settings.outbound
-    return Outbound(allow=outbound.allow, proxy=outbound.proxy, ca_file=outbound.ca_file)
+    return Outbound(
+        allow=outbound.allow,
+        proxy=outbound.proxy,
+        ca_file=outbound.ca_file,
+        pseudonym=pseudonym,
+    )
 
 
 def make_hosts(settings: Settings) -> Hosts:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.access.world import make_world
 from tests.protocol.registry import Registry
-from tests.support.postgres import new_database
+from tests.support.postgres import DATABASES, new_database
 from tests.support.server import free_port, running_server
 
 ENVIRONMENT = {
@@ -40,7 +40,7 @@ def postgres_world(tmp_path_factory, postgres_server):
         yield _running(stack, tmp_path_factory.mktemp("postgres"), url)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=DATABASES)
 def world(request):
     """The world in this database."""
     return request.getfixturevalue(f"{request.param}_world")

@@ -212,6 +212,38 @@ PROTOCOL: dict[tuple[str, str], dict[str, str]] = {
     ("GET", "/v2/{name}/tags/list"): _PULL_BY_NAME,
     ("GET", "/v2/{name}/referrers/{digest}"): _PULL_BY_NAME,
 }
+# Names below a mirror that have no repository yet. What is not there upstream, or not let through,
+# is 404 to whoever may pull there and asked in vain; nobody learns it of a private mirror.
+_PULL_MIRRORED = "1 ++++ 4441 ++4 44 4+4 +4+ 4+ 4 111"
+_PULL_OPENED = "+ ++++ +++1 +++ ++ +++ +++ ++ + 111"
+_PULL_NOTHING = "1 4444 4441 444 44 444 444 44 4 111"
+_OPENED_NOTHING = "4 4444 4441 444 44 444 444 44 4 111"  # to log in would not help
+_PUSH_NOTHING = "1 3333 3331 333 33 333 333 33 3 111"
+_READS = {
+    "private": _PULL_MIRRORED,
+    "private, absent": _PULL_NOTHING,
+    "public": _PULL_OPENED,
+    "public, absent": _OPENED_NOTHING,
+    "public, denied": _PULL_NOTHING,
+}
+_REFERRERS = _READS | {"public, absent": _PULL_OPENED}
+_REFERRERS |= dict.fromkeys(("private, absent", "public, denied"), _PULL_MIRRORED)
+# A manifest comes before its blobs.
+_BLOBS = _READS | {"private": _PULL_NOTHING, "public": _OPENED_NOTHING}
+# What a mirror does not let through is a name like any other: a first push makes a repository.
+_PUSHES = dict.fromkeys(_READS, _PUSH_NOTHING) | {
+    "public, denied": "1 3+++ 3331 ++3 33 333 33+ 3+ 3 111"
+}
+MIRRORED: dict[tuple[str, str], dict[str, str]] = {
+    ("GET", "/v2/{name}/manifests/{reference}"): _READS,
+    ("HEAD", "/v2/{name}/manifests/{reference}"): _READS,
+    ("GET", "/v2/{name}/tags/list"): _READS,
+    ("GET", "/v2/{name}/blobs/{digest}"): _BLOBS,
+    # Of what is not known an empty list, as anywhere; nobody asks upstream for it.
+    ("GET", "/v2/{name}/referrers/{digest}"): _REFERRERS,
+    ("POST", "/v2/{name}/blobs/uploads[/]"): _PUSHES,
+    ("PUT", "/v2/{name}/manifests/{reference}"): _PUSHES,
+}
 NAMELESS: dict[tuple[str, str], str] = {
     ("GET", "/v2/_catalog"): "1 ++++ +++1 +++ ++ +++ +++ ++ + 11+",
     ("GET", "/v2/token"): "+ ++++ +++1 +++ ++ +++ +++ ++ + 111",

@@ -229,10 +229,12 @@ def make_tenant(
         for whom, patterns in (("admins", []), ("members", ["library/*"]))
         if upstream is not None
     }
-    mirrored = {"prefix": "mirrored", "upstream": "members"}
     mirror = ""
     if upstream is not None:
-        mirror = _post(http, f"/organisations/{slug}/mirrors", mirrored, owner)["id"]
+        mirrors = f"/organisations/{slug}/mirrors"
+        mirror = _post(http, mirrors, {"prefix": "mirrored", "upstream": "members"}, owner)["id"]
+        below = {"prefix": "opened", "upstream": "members", "deny": ["closed/**"]}
+        _post(http, mirrors, {**below, "is_public": True}, owner)
     invited = _post(http, f"/organisations/{slug}/invitations", {}, owner)
     return Tenant(
         slug=slug,

@@ -6,7 +6,7 @@ import pytest
 
 from tests.api.caller import People
 from tests.protocol.registry import Registry
-from tests.support.postgres import new_database
+from tests.support.postgres import DATABASES, new_database
 from tests.support.server import free_port, running_server
 
 
@@ -40,7 +40,7 @@ def postgres_registry(tmp_path_factory, postgres_server):
         yield _running(stack, tmp_path_factory.mktemp("postgres"), url)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=DATABASES)
 def registry(request):
     """The registry of this database."""
     return request.getfixturevalue(f"{request.param}_registry")

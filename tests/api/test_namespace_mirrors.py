@@ -269,7 +269,9 @@ def test_a_mirror_is_listed_changed_and_ended(people, slug, admin, base, hub, pu
         ({"prefix": "a" * 200, "upstream": "hub"}, "prefix"),
         ({"prefix": "hub", "upstream": "none"}, "upstream"),
         ({"prefix": "hub", "upstream": "hub", "upstream_prefix": "//x//y"}, "upstream_prefix"),
-        ({"prefix": "hub", "upstream": "hub", "allow": ["UPPER"]}, "allow.0"),
+        ({"prefix": "hub", "upstream": "hub", "allow": ["UPPER"]}, "allow"),
+        ({"prefix": "hub", "upstream": "hub", "allow": ["library/"]}, "allow"),
+        ({"prefix": "hub", "upstream": "hub", "deny": ["/library/*"]}, "deny"),
     ],
 )
 def test_a_mirror_that_will_not_do_is_refused(admin, base, hub, body, field):
@@ -286,7 +288,9 @@ def test_one_prefix_has_one_mirror(admin, base, hub, other):
 
     answer = admin.post(base, {"prefix": "", "upstream": "other"})
 
-    assert "mirrors hub already" in refused(answer, 409, "prefix")
+    message = refused(answer, 409, "prefix")
+    assert "mirrors hub already" in message
+    assert "entrepot mirror set /" in message
 
 
 def test_a_prefix_of_the_default_organisation_hides_behind_no_other(people, registry, upstream):

@@ -38,7 +38,7 @@ def test_everybody_pulls_through_a_public_mirror(people, slug, admin, base, hub,
     assert (first.status_code, again.status_code, missing.status_code) == (200, 200, 404)
     (made,) = admin.items(f"/organisations/{slug}/repositories")
     assert (made["path"], made["is_public"]) == ("hub/redis", True)
-    assert hub.log.count(kind="manifest", name="library/redis") == 1
+    assert hub.log.count(kind="manifest", method="GET", name="library/redis") == 1
     (event,) = people.audit(slug, action="repository.created")
     assert event["details"]["by"] == "pull"
 

@@ -98,6 +98,8 @@ def test_everything_but_where_it_comes_from_can_be_set(people, slug, admin, base
         ({"freshness": "sync"}, "upstream.freshness"),
         ({"may_shadow": True}, "upstream.may_shadow"),
         ({"sync": "newest:0"}, "upstream.sync"),
+        ({"warm_tags": ["a b"]}, "upstream.warm_tags"),
+        ({"warm_platforms": ["linux"]}, "upstream.warm_platforms"),
         ({"name": "up"}, "upstream.name"),
         ({"path": "library/redis"}, "upstream.path"),
     ],
@@ -109,8 +111,14 @@ def test_what_cannot_be_set_is_refused(admin, base, added, fields, field):
 
     answer = admin.patch(url, {"upstream": fields})
 
-    refused(answer, 422, field)
+    assert "pattern '^" not in refused(answer, 422, field)  # a sentence, no expression
     assert admin.get(url).json() == before
+
+
+def test_a_path_with_a_tag_is_told_from_one_that_is_no_name(admin, base, added):
+    answer = admin.post(base, new("cache/redis", added, "library/redis:7"))
+
+    assert "leave the tag or digest out" in refused(answer, 422, "upstream.path")
 
 
 def test_an_upstream_is_not_added_to_a_repository(admin, base, added):

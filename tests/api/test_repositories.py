@@ -70,7 +70,11 @@ def test_the_default_organisation_hides_nobody_elses_names(people, slug):
     main = "/organisations/main/repositories"
 
     for path in (slug, f"{slug}/app", organisation, f"{organisation}/app", project, f"{project}/a"):
-        assert people.admin.post(main, {"path": path}).status_code == 409, path
+        refused = people.admin.post(main, {"path": path})
+        assert refused.status_code == 409, path
+        first = path.partition("/")[0]
+        assert "lead to the organisation or project of that name" in refused.json()["detail"]
+        assert f"entrepot repository create {first}/NAME" in refused.json()["detail"]
     assert people.admin.post(main, {"path": f"{slug}x/app"}).status_code == 201
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.server import Client, basic
 
+pytestmark = pytest.mark.slow  # a process for every command
+
 
 def test_organisations(admin, acme, data):
     listed = data(admin.run("org", "list", "--json"))

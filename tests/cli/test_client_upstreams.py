@@ -2,9 +2,19 @@
 
 import json
 
+import httpx
 import pytest
 
-from tests.support.upstreams import BasicLogin, ScriptedUpstream, faults
+from tests.support.server import basic
+from tests.support.upstreams import (
+    BasicLogin,
+    Realm,
+    ScriptedUpstream,
+    bearer_upstream,
+    faults,
+)
+
+pytestmark = pytest.mark.slow  # a process for every command
 
 TOKEN = "dckr_pat_S3cr3t"
 
@@ -70,7 +80,7 @@ def test_a_credential_is_shown_by_its_name_alone(admin, hub, data):
         assert TOKEN not in said.out + said.err
 
 
-def test_check_and_rotate(admin, hub, upstream):
+def test_check_and_rotate(admin, acme, hub, upstream):
     upstream.login.people["ada"] = "another"
     failed = admin.run("upstream", "check", "docker-hub", code=1)
     wrong = admin.run(
@@ -85,10 +95,72 @@ def test_check_and_rotate(admin, hub, upstream):
     )
 
     assert "docker-hub does not work" in failed.err
-    assert failed.next_with("rotate")
+    assert failed.next_with("rotate") == f"entrepot upstream rotate docker-hub --org {acme}"
     assert "refuses the credential" in wrong.err
     assert nothing.next_with("--password-stdin")
     assert "works" in admin.run("upstream", "check", "docker-hub").err
+
+
+def test_a_credential_that_is_refused_says_that_nothing_was_made_and_what_to_type(
+    admin, acme, upstream
+):
+    upstream.login = BasicLogin({"ada": TOKEN})
+    add = ("upstream", "add", "hub", "--url", upstream.origin)
+
+    none = admin.run(*add, code=1)
+    wrong = admin.run(*add, "--username", "ada", "--password-stdin", stdin="wrong", code=1)
+
+    for said in (none, wrong):
+        assert "nothing was saved" in said.err
+        assert "rotate" not in said.err
+        name = "NAME" if said is none else "ada"
+        with_name = f"--username {name} --password-stdin < FILE"
+        assert said.next == [f"entrepot upstream add hub --url {upstream.origin} {with_name}"]
+    assert "has no upstreams" in admin.run("upstream", "list").err
+
+
+def test_a_token_service_that_refuses_a_new_credential_names_no_upstream_to_rotate(admin, acme):
+    server = bearer_upstream(Realm(people={"ada": TOKEN}, anonymous=False))
+    with server.running():
+        said = admin.run(
+            *("upstream", "add", "hub", "--url", server.origin),
+            *("--username", "ada", "--password-stdin"),
+            stdin="wrong",
+            code=1,
+        )
+
+    assert "refuses the credential (401)" in said.err
+    assert "rotate" not in said.err
+    assert said.next_with("upstream add")
+
+
+def test_an_upstream_that_is_down_is_shown_with_the_reason_and_the_way_on(
+    admin, acme, upstream, client_server
+):
+    upstream.put_image("team/app", "v1")
+    admin.run("upstream", "add", "hub", "--url", upstream.origin)
+    admin.run(
+        *("repository", "create", f"{acme}/app", "--upstream", "hub"),
+        *("--upstream-repository", "team/app"),
+    )
+    upstream.script(faults.status(503), kind="manifest")
+    for _ in range(3):
+        answer = httpx.get(
+            f"{client_server.url}/v2/{acme}/app/manifests/v1", headers=basic(client_server.token)
+        )
+        assert answer.status_code == 502
+
+    said = admin.run("upstream", "show", "hub")
+    listed = admin.run("upstream", "list")
+    shown = dict(line.split("\t") for line in said.out.splitlines())
+
+    assert shown["state"] == "down"
+    assert "the upstream hub fails (503)" in shown["wrong"]
+    assert said.next == [
+        f"entrepot upstream check hub --org {acme}",
+        f"entrepot upstream rotate hub --org {acme}",
+    ]
+    assert listed.out.split("\t")[3] == "down"
 
 
 def test_what_does_not_answer_is_saved_unchecked_when_asked(admin, acme, upstream, data):

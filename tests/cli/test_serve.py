@@ -19,6 +19,8 @@ import trustme
 
 from tests.support.eventually import eventually
 
+pytestmark = pytest.mark.slow  # servers of its own
+
 SECONDS = 30.0  # more than anything here takes, on a busy machine too
 ENTREPOT = Path(sys.executable).with_name("entrepot")
 

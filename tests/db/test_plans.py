@@ -183,16 +183,18 @@ async def _or_nothing(question):
 
 
 def test_looking_for_work_walks_neither_repositories_nor_runs(explaining):
-    asyncio.run(sync_runs.find_due(explaining, now=1, latest=2, limit=1))
-    asyncio.run(sync_runs.find_open(explaining, limit=1))
+    asyncio.run(sync_runs.find_due(explaining, now=1, latest=2, without=[]))
+    asyncio.run(sync_runs.find_running(explaining, limit=1))
+    asyncio.run(sync_runs.find_waiting(explaining, without=[]))
     asyncio.run(eviction.find_idle(explaining, idle_since=1, now=1, limit=1))
 
-    due, still_open, idle = explaining.plans
+    due, running, waiting, idle = explaining.plans
     assert [step for step in due if " r " in step] == [
         "SEARCH r USING INDEX repositories_synced (sync_due_at<?)",
         "SEARCH r USING INDEX repositories_synced (sync_due_at>?)",
     ]
-    assert still_open == ["SCAN sync_runs USING INDEX sync_runs_open"]  # only those are in it
+    assert running == ["SCAN sync_runs USING INDEX sync_runs_open"]  # only open ones are in it
+    assert "SCAN s USING INDEX sync_runs_open" in waiting
     assert idle[0] == "SEARCH r USING INDEX repositories_by_access (<expr><?)"
 
 

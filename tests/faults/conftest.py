@@ -2,8 +2,6 @@
 
 import pytest
 
-from tests.support.postgres import new_database
-
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_kind(request):
@@ -15,12 +13,6 @@ def data(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
     return folder
-
-
-@pytest.fixture
-def postgres_url(postgres_server, postgres_template):
-    with new_database(postgres_server, template=postgres_template) as url:
-        yield url
 
 
 @pytest.fixture

@@ -25,6 +25,8 @@ from entrepot.services.addresses import Address
 from tests.support.invariants import check_invariants
 from tests.support.server import OCI_INDEX, OCI_MANIFEST
 
+pytestmark = pytest.mark.slow  # each pair, held before every statement
+
 _FAR = 2**62
 _SECONDS = 20.0
 

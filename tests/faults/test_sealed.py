@@ -23,6 +23,8 @@ from entrepot.model.clock import SECOND, SystemClock
 from tests.support.server import ENTREPOT, Client, basic, running_server
 from tests.support.strace import Killer, require_tracing
 
+pytestmark = pytest.mark.slow  # servers that are killed and started again
+
 _ROWS = 450  # three batches
 _POINTS = 5  # of each database
 _DECISIVE = ("rename", "fsync", "fdatasync", "openat")
@@ -135,7 +137,6 @@ class Rotations:
         return ended
 
 
-@pytest.mark.slow
 def test_a_rotation_that_was_killed_anywhere_loses_nothing_and_is_finished(
     data, database_url, database_kind, capsys
 ):

@@ -20,6 +20,8 @@ from tests.support.invariants import check_invariants
 from tests.support.server import Client, digest_of, running_server
 from tests.support.strace import workers_of
 
+pytestmark = pytest.mark.slow  # workers that are killed and started again
+
 _OPEN = {"ENTREPOT_ANONYMOUS": "push", "ENTREPOT_BLOBS__LOW_WATER_BYTES": "0"}
 
 
@@ -46,7 +48,6 @@ class Fresh(Client):
             return http.request(method, path, **options)
 
 
-@pytest.mark.slow
 def test_an_upload_goes_on_at_any_worker_through_kills_and_a_restart(data, database_url, name):
     content = secrets.token_bytes(400_000)
     chunks = [content[at : at + 50_000] for at in range(0, len(content), 50_000)]
@@ -237,7 +238,6 @@ class Chunks(RuleBasedStateMachine):
         self.client.close()
 
 
-@pytest.mark.slow
 def test_chunks_are_an_array_of_bytes():
     folder = Path(tempfile.mkdtemp())
     try:

@@ -1,11 +1,13 @@
-"""One Entrepot server for all of these tests, and upstreams of each test's own."""
+"""What stands before an upstream: a server for all of these tests, or parts of a test's own."""
 
 import pytest
 
+from tests.mirror.fetching import fleet_before
 from tests.mirror.stand import stood
+from tests.mirror.turned import processes, turned
 from tests.support.upstreams.fixtures import blob_host, token_upstream, upstream
 
-__all__ = ["blob_host", "token_upstream", "upstream"]
+__all__ = ["blob_host", "processes", "token_upstream", "turned", "upstream"]
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +18,15 @@ def stand(tmp_path_factory):
         yield running
         log = running.registry.server.log.read_text(errors="replace")
         assert "Traceback" not in log, log[-8000:]
+
+
+@pytest.fixture
+async def fleet(sqlite_path, tmp_path, upstream):
+    """A registry of one node; its workers share its disk."""
+    async with fleet_before(upstream, f"sqlite:///{sqlite_path}", tmp_path) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+async def worker(fleet):
+    return await fleet.worker()

@@ -6,7 +6,6 @@ Locks are of open files and rows of one database, so workers here meet as proces
 import asyncio
 import hashlib
 import secrets
-import shutil
 import socket
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
@@ -41,6 +40,8 @@ from entrepot.upstream.outbound import Outbound
 
 RING = KeyRing(SecretKey.of(b"k" * 32))
 UNLIMITED = 1 << 60
+MIB = 1 << 20
+NAME = "library/app"
 
 
 class Worker:
@@ -189,7 +190,7 @@ class Fleet:
         await self.workers[0].database.write(work)
         return upstream_id
 
-    async def repository(self, path="library/app", *, upstream_id=None):
+    async def repository(self, path=NAME, *, upstream_id=None):
         """A pull-through repository of that path of an upstream."""
         source = Source(upstream_id or await self.upstream_row(), path)
         place = Place(self._organisation, f"cache/{secrets.token_hex(4)}")
@@ -248,6 +249,6 @@ async def fleet_before(upstream, database_url, folder):
         await fleet.close()
 
 
-def copy_of(database, folder):
-    """A fresh SQLite database."""
-    return f"sqlite:///{shutil.copy(database, folder / 'entrepot.db')}"
+def put(upstream, size=3 * MIB):
+    content = secrets.token_bytes(size)
+    return content, upstream.repository(NAME).put_blob(content)

@@ -2,9 +2,7 @@
 
 import pytest
 
-from tests.mirror.turned import PATH, Cached, database_url, migrated, processes, turned
-
-__all__ = ["database_url", "migrated", "processes", "turned"]
+from tests.mirror.turned import PATH, Cached
 
 
 @pytest.fixture
@@ -31,5 +29,6 @@ async def test_each_part_of_a_cold_image_is_a_miss_and_none_of_a_warm_one(turned
         assert (await app.get(part)).status_code == 200
     warm = await counted(turned)
 
-    assert cold[1] == warm[1] == len(parts)
-    assert warm[0] > cold[0]
+    assert cold == (0, len(parts))
+    assert warm[0] > 0
+    assert warm[1] == len(parts)

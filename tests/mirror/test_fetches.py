@@ -2,12 +2,10 @@
 
 import asyncio
 import os
-import secrets
 
 import pytest
 
 from entrepot.blobs.answers import File
-from entrepot.db.migrate import migrate
 from entrepot.model.digests import Digest
 from entrepot.model.errors import (
     BlobUnknown,
@@ -18,41 +16,8 @@ from entrepot.model.errors import (
     UpstreamDown,
     UpstreamForbidden,
 )
-from tests.mirror.fetching import copy_of, drained, fleet_before
-from tests.support.upstreams import Gate, ScriptedUpstream, faults
-
-NAME = "library/app"
-MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory):
-    path = tmp_path_factory.mktemp("migrated") / "entrepot.db"
-    asyncio.run(migrate(f"sqlite:///{path}"))
-    return path
-
-
-@pytest.fixture
-def upstream():
-    server = ScriptedUpstream()
-    with server.running():
-        yield server
-
-
-@pytest.fixture
-async def fleet(migrated, tmp_path, upstream):
-    async with fleet_before(upstream, copy_of(migrated, tmp_path), tmp_path) as fleet:
-        yield fleet
-
-
-@pytest.fixture
-async def worker(fleet):
-    return await fleet.worker()
-
-
-def put(upstream, size=3 * MIB):
-    content = secrets.token_bytes(size)
-    return content, upstream.repository(NAME).put_blob(content)
+from tests.mirror.fetching import MIB, drained, put
+from tests.support.upstreams import Gate, faults
 
 
 async def test_a_blob_is_fetched_once_and_kept(fleet, worker, upstream):
@@ -382,7 +347,7 @@ async def test_a_full_disk_is_told_and_leaves_nothing(fleet, worker, upstream, m
     def full(*_):
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(os, "pwritev", full)
+    monkeypatch.setattr(os, "pwrite", full)
 
     with pytest.raises(StorageFull):
         await worker.read(await fleet.repository(), digest)
@@ -399,6 +364,25 @@ async def test_a_budget_of_ours_is_not_held_against_the_upstream(fleet, upstream
         await worker.read(repository, large)
 
     assert await worker.read(repository, small) == content
+    await fleet.settled()
+
+
+async def test_what_is_still_to_come_counts_as_taken_on_the_whole_node(fleet, upstream):
+    worker, other = [await fleet.worker(spool_bytes=4 * MIB) for _ in range(2)]
+    gate = Gate()
+    upstream.script(faults.held(gate), kind="blob", method="GET", times=1)
+    (content, first), (_, second) = put(upstream), put(upstream)
+    repository = await fleet.repository()
+
+    reading = await worker.fetches.join(repository, Digest.parse(first))
+    for one in (worker, other):
+        with pytest.raises(UpstreamBusy, match="ENTREPOT_FETCH__SPOOL_BYTES"):
+            await one.read(repository, second)
+    gate.open()
+
+    assert await drained(reading) == content
+    await fleet.settled()
+    assert len(await worker.read(repository, second)) == 3 * MIB
     await fleet.settled()
 
 

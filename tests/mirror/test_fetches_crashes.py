@@ -8,10 +8,7 @@ import pytest
 from entrepot.blobs.answers import File
 from entrepot.model.digests import Digest
 from entrepot.services.fetch_lead import Leading
-from tests.mirror.test_fetches import fleet as fleet  # noqa: PLC0414  # a fixture
-from tests.mirror.test_fetches import migrated as migrated  # noqa: PLC0414  # a fixture
-from tests.mirror.test_fetches import put
-from tests.mirror.test_fetches import upstream as upstream  # noqa: PLC0414  # a fixture
+from tests.mirror.fetching import put
 
 
 @pytest.fixture

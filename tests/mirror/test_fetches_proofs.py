@@ -5,33 +5,10 @@ import secrets
 
 import pytest
 
-from entrepot.db.migrate import migrate
 from entrepot.model.digests import Digest
 from entrepot.model.errors import BlobUnknown, EntrepotError
-from tests.mirror.fetching import copy_of, fleet_before
+from tests.mirror.fetching import MIB, drained
 from tests.support.upstreams import Gate, Reply, ScriptedUpstream, faults
-
-MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory):
-    path = tmp_path_factory.mktemp("migrated") / "entrepot.db"
-    asyncio.run(migrate(f"sqlite:///{path}"))
-    return path
-
-
-@pytest.fixture
-def upstream():
-    server = ScriptedUpstream()
-    with server.running():
-        yield server
-
-
-@pytest.fixture
-async def fleet(migrated, tmp_path, upstream):
-    async with fleet_before(upstream, copy_of(migrated, tmp_path), tmp_path) as fleet:
-        yield fleet
 
 
 async def test_where_an_upstream_was_before_has_no_say(fleet, upstream):
@@ -96,3 +73,31 @@ async def test_what_anothers_proof_brought_is_not_for_who_goes_on(fleet, upstrea
     with pytest.raises((BlobUnknown, TimeoutError)):
         async with asyncio.timeout(1):
             await second.fetches.join(refused, Digest.parse(digest))
+
+
+async def test_a_fetch_that_failed_is_not_completed_from_what_others_pulled(fleet, upstream):
+    """While an upstream seems to answer one, somebody else brings the blob into the store."""
+    first, second = await fleet.node("one"), await fleet.node("two")
+    content = secrets.token_bytes(2 * MIB)
+    digest = upstream.repository("library/app").put_blob(content)
+    upstream.repository("library/private")
+    victim, thief = await fleet.repository(), await fleet.repository("library/private")
+    gate = Gate()
+    upstream.script(
+        lambda _: faults.held(gate)(faults.reset(0)(Reply(200, {}, content))),
+        kind="blob",
+        method="GET",
+        name="library/private",
+        times=1,
+    )
+
+    leading = await first.fetches.join(thief, Digest.parse(digest))
+    following = await second.fetches.join(thief, Digest.parse(digest))
+    await first.read(victim, digest)
+    gate.open()
+
+    for reader in (leading, following):
+        with pytest.raises(EntrepotError):
+            await drained(reader)
+    await fleet.settled()
+    assert await fleet.holders(digest) == [victim.id]

@@ -9,24 +9,14 @@ import pytest
 from entrepot.blobs.answers import File
 from entrepot.model.digests import Digest
 from entrepot.model.errors import BlobUnknown, EntrepotError, NotFound, UpstreamBroken
-from tests.mirror.fetching import copy_of, drained, fleet_before
-from tests.mirror.test_fetches import MIB, NAME, put
-from tests.mirror.test_fetches import migrated as migrated  # noqa: PLC0414  # a fixture
-from tests.mirror.test_fetches import upstream as upstream  # noqa: PLC0414  # a fixture
-from tests.support.postgres import new_database
+from tests.mirror.fetching import MIB, NAME, drained, fleet_before, put
 from tests.support.upstreams import Gate, faults
 
 
 @pytest.fixture
-async def fleet(postgres_server, postgres_template, tmp_path, upstream):
-    with new_database(postgres_server, template=postgres_template) as url:
-        async with fleet_before(upstream, url, tmp_path) as fleet:
-            yield fleet
-
-
-@pytest.fixture
-async def small_fleet(migrated, tmp_path, upstream):
-    async with fleet_before(upstream, copy_of(migrated, tmp_path), tmp_path) as fleet:
+async def wide_fleet(postgres_url, tmp_path, upstream):
+    """A registry of nodes that have no disk in common."""
+    async with fleet_before(upstream, postgres_url, tmp_path) as fleet:
         yield fleet
 
 
@@ -45,10 +35,10 @@ async def reached(*arriving):
         assert await one.piece(2 * MIB - 1, 1)
 
 
-async def test_workers_of_a_node_share_one_get(small_fleet, upstream):
-    workers = [await small_fleet.worker() for _ in range(4)]
+async def test_workers_of_a_node_share_one_get(fleet, upstream):
+    workers = [await fleet.worker() for _ in range(4)]
     content, digest = put(upstream)
-    repository = await small_fleet.repository()
+    repository = await fleet.repository()
 
     got = await asyncio.gather(
         *(worker.read(repository, digest) for worker in workers for _ in range(20))
@@ -56,13 +46,13 @@ async def test_workers_of_a_node_share_one_get(small_fleet, upstream):
 
     assert all(one == content for one in got)
     assert upstream.log.count(kind="blob") == 1
-    await small_fleet.settled()
+    await fleet.settled()
 
 
-async def test_nodes_share_one_get(fleet, upstream):
-    nodes = [await fleet.node(name) for name in ("one", "two", "three")]
+async def test_nodes_share_one_get(wide_fleet, upstream):
+    nodes = [await wide_fleet.node(name) for name in ("one", "two", "three")]
     content, digest = put(upstream)
-    repository = await fleet.repository()
+    repository = await wide_fleet.repository()
 
     got = await asyncio.gather(
         *(node.read(repository, digest) for node in nodes for _ in range(20))
@@ -71,14 +61,14 @@ async def test_nodes_share_one_get(fleet, upstream):
     assert all(one == content for one in got)
     assert upstream.log.count(kind="blob") == 1
     assert upstream.log.sent(kind="blob") == len(content)
-    await fleet.settled()
+    await wide_fleet.settled()
 
 
-async def test_a_node_takes_part_while_the_rest_is_still_to_come(fleet, upstream, held):
-    first, second = await fleet.node("one"), await fleet.node("two")
-    third = await fleet.worker("two")
+async def test_a_node_takes_part_while_the_rest_is_still_to_come(wide_fleet, upstream, held):
+    first, second = await wide_fleet.node("one"), await wide_fleet.node("two")
+    third = await wide_fleet.worker("two")
     content, digest = put(upstream)
-    repository = await fleet.repository()
+    repository = await wide_fleet.repository()
 
     leading = await first.fetches.join(repository, Digest.parse(digest))
     following = await second.fetches.join(repository, Digest.parse(digest))
@@ -91,13 +81,13 @@ async def test_a_node_takes_part_while_the_rest_is_still_to_come(fleet, upstream
     assert await drained(following) == content
     assert await drained(tailing) == content
     assert upstream.log.count(kind="blob") == 1
-    await fleet.settled()
+    await wide_fleet.settled()
 
 
-async def test_a_worker_goes_on_where_another_of_its_node_died(small_fleet, upstream, held):
-    first, second = await small_fleet.worker(), await small_fleet.worker()
+async def test_a_worker_goes_on_where_another_of_its_node_died(fleet, upstream, held):
+    first, second = await fleet.worker(), await fleet.worker()
     content, digest = put(upstream)
-    repository = await small_fleet.repository()
+    repository = await fleet.repository()
 
     leading = await first.fetches.join(repository, Digest.parse(digest))
     following = await second.fetches.join(repository, Digest.parse(digest))
@@ -108,15 +98,15 @@ async def test_a_worker_goes_on_where_another_of_its_node_died(small_fleet, upst
     asked = upstream.log.of(kind="blob", method="GET")
     assert [entry.headers.get("range") for entry in asked] == [None, f"bytes={2 * MIB}-"]
     leading.close()
-    await small_fleet.settled()
+    await fleet.settled()
 
 
-async def test_a_node_goes_on_where_another_died(fleet, upstream, held):
-    first = await fleet.node("one", take_over_seconds=1)
-    second = await fleet.node("two", take_over_seconds=1)
-    third = await fleet.node("three", take_over_seconds=1)
+async def test_a_node_goes_on_where_another_died(wide_fleet, upstream, held):
+    first = await wide_fleet.node("one", take_over_seconds=1)
+    second = await wide_fleet.node("two", take_over_seconds=1)
+    third = await wide_fleet.node("three", take_over_seconds=1)
     content, digest = put(upstream)
-    repository = await fleet.repository()
+    repository = await wide_fleet.repository()
 
     leading = await first.fetches.join(repository, Digest.parse(digest))
     following = [
@@ -132,30 +122,30 @@ async def test_a_node_goes_on_where_another_died(fleet, upstream, held):
     leading.close()
     for name in first.spooled():
         assert first.spools.remove_left(name)
-    await fleet.settled()
+    await wide_fleet.settled()
 
 
-async def test_a_new_process_goes_on_where_the_last_one_stopped(small_fleet, upstream, held):
-    first = await small_fleet.worker()
+async def test_a_new_process_goes_on_where_the_last_one_stopped(fleet, upstream, held):
+    first = await fleet.worker()
     content, digest = put(upstream)
-    repository = await small_fleet.repository()
+    repository = await fleet.repository()
     leading = await first.fetches.join(repository, Digest.parse(digest))
     await reached(leading)
     leading.close()
     await first.die()
 
-    second = await small_fleet.worker()
+    second = await fleet.worker()
 
     assert await second.read(repository, digest) == content
     asked = upstream.log.of(kind="blob", method="GET")
     assert asked[1].headers["range"] == f"bytes={2 * MIB}-"
-    await small_fleet.settled()
+    await fleet.settled()
 
 
-async def test_bytes_that_a_dead_worker_left_wrong_are_found_out(small_fleet, upstream, held):
-    first = await small_fleet.worker()
+async def test_bytes_that_a_dead_worker_left_wrong_are_found_out(fleet, upstream, held):
+    first = await fleet.worker()
     content, digest = put(upstream)
-    repository = await small_fleet.repository()
+    repository = await fleet.repository()
     leading = await first.fetches.join(repository, Digest.parse(digest))
     await reached(leading)
     leading.close()
@@ -164,21 +154,21 @@ async def test_bytes_that_a_dead_worker_left_wrong_are_found_out(small_fleet, up
     with (first.data / "spool" / name).open("r+b") as spool:
         spool.write(b"not what came")
 
-    second = await small_fleet.worker()
+    second = await fleet.worker()
     with pytest.raises(UpstreamBroken):
         await second.read(repository, digest)
-    await small_fleet.settled()
+    await fleet.settled()
 
-    assert not list(small_fleet.blobs.glob("*/*"))
+    assert not list(fleet.blobs.glob("*/*"))
     assert await second.read(repository, digest) == content
-    await small_fleet.settled()
+    await fleet.settled()
 
 
-async def test_a_leader_that_hangs_is_replaced(small_fleet, upstream, held, monkeypatch):
-    first = await small_fleet.worker(take_over_seconds=1)
-    second = await small_fleet.worker(take_over_seconds=1)
+async def test_a_leader_that_hangs_is_replaced(fleet, upstream, held, monkeypatch):
+    first = await fleet.worker(take_over_seconds=1)
+    second = await fleet.worker(take_over_seconds=1)
     content, digest = put(upstream)
-    repository = await small_fleet.repository()
+    repository = await fleet.repository()
 
     leading = await first.fetches.join(repository, Digest.parse(digest))
     following = await second.fetches.join(repository, Digest.parse(digest))
@@ -187,14 +177,14 @@ async def test_a_leader_that_hangs_is_replaced(small_fleet, upstream, held, monk
     assert await drained(following) == content  # its beat comes every three seconds: that is hung
     held.open()
     assert await drained(leading) == content
-    await small_fleet.settled()
-    assert len(await small_fleet.rows("SELECT digest FROM blobs")) == 1
-    assert len(list(small_fleet.blobs.glob("*/*"))) == 1
+    await fleet.settled()
+    assert len(await fleet.rows("SELECT digest FROM blobs")) == 1
+    assert len(list(fleet.blobs.glob("*/*"))) == 1
 
 
-async def test_wrong_bytes_break_off_on_every_node(fleet, upstream):
-    nodes = [await fleet.node("one"), await fleet.node("two")]
-    workers = [*nodes, await fleet.worker("one"), await fleet.worker("two")]
+async def test_wrong_bytes_break_off_on_every_node(wide_fleet, upstream):
+    nodes = [await wide_fleet.node("one"), await wide_fleet.node("two")]
+    workers = [*nodes, await wide_fleet.worker("one"), await wide_fleet.worker("two")]
     content, digest = put(upstream)
     gate = Gate()
 
@@ -202,7 +192,7 @@ async def test_wrong_bytes_break_off_on_every_node(fleet, upstream):
         return faults.held(gate, at=2 * MIB)(faults.wrong_bytes(reply))
 
     rule = upstream.script(wrong, kind="blob", method="GET")
-    repository = await fleet.repository()
+    repository = await wide_fleet.repository()
     arriving = [await worker.fetches.join(repository, Digest.parse(digest)) for worker in workers]
     await reached(*arriving)
     gate.open()
@@ -217,15 +207,15 @@ async def test_wrong_bytes_break_off_on_every_node(fleet, upstream):
     assert all(len(into) < len(content) for into in got)
     while any(worker.fetches._tasks for worker in workers):
         await asyncio.wait([t for worker in workers for t in worker.fetches._tasks])
-    assert not list(fleet.blobs.glob("*/*"))
+    assert not list(wide_fleet.blobs.glob("*/*"))
     upstream.heal(rule)
     assert await nodes[1].read(repository, digest) == content
-    await fleet.settled()
+    await wide_fleet.settled()
 
 
-async def test_an_upstream_that_has_nothing_is_heard_by_all(small_fleet, upstream):
-    workers = [await small_fleet.worker() for _ in range(3)]
-    repository = await small_fleet.repository()
+async def test_an_upstream_that_has_nothing_is_heard_by_all(fleet, upstream):
+    workers = [await fleet.worker() for _ in range(3)]
+    repository = await fleet.repository()
     upstream.repository(NAME)
     digest = f"sha256:{secrets.token_hex(32)}"
 
@@ -236,13 +226,13 @@ async def test_an_upstream_that_has_nothing_is_heard_by_all(small_fleet, upstrea
 
     assert {type(end) for end in ends} <= {BlobUnknown}
     assert upstream.log.count(kind="blob") <= 2 * len(workers)
-    await small_fleet.settled()
+    await fleet.settled()
 
 
-async def test_nodes_that_cannot_reach_each_other_fetch_alone(fleet, upstream, held):
-    first, second = await fleet.worker("one"), await fleet.worker("two")
+async def test_nodes_that_cannot_reach_each_other_fetch_alone(wide_fleet, upstream, held):
+    first, second = await wide_fleet.worker("one"), await wide_fleet.worker("two")
     content, digest = put(upstream)
-    repository = await fleet.repository()
+    repository = await wide_fleet.repository()
 
     leading = await first.fetches.join(repository, Digest.parse(digest))
     await reached(leading)
@@ -250,16 +240,16 @@ async def test_nodes_that_cannot_reach_each_other_fetch_alone(fleet, upstream, h
     held.open()
 
     assert got == await drained(leading) == content
-    await fleet.settled()
-    assert len(await fleet.rows("SELECT digest FROM blobs")) == 1
+    await wide_fleet.settled()
+    assert len(await wide_fleet.rows("SELECT digest FROM blobs")) == 1
 
 
-async def test_what_another_node_stored_is_found(fleet, upstream):
-    first, second = await fleet.node("one"), await fleet.node("two")
+async def test_what_another_node_stored_is_found(wide_fleet, upstream):
+    first, second = await wide_fleet.node("one"), await wide_fleet.node("two")
     content, digest = put(upstream)
-    repository = await fleet.repository()
+    repository = await wide_fleet.repository()
     await first.read(repository, digest)
-    await fleet.settled()
+    await wide_fleet.settled()
 
     found = await second.fetches.join(repository, Digest.parse(digest))
 
@@ -268,11 +258,11 @@ async def test_what_another_node_stored_is_found(fleet, upstream):
     assert upstream.log.count(kind="blob") == 1
 
 
-async def test_what_the_dead_left_is_swept(small_fleet, upstream, held, monkeypatch):
+async def test_what_the_dead_left_is_swept(fleet, upstream, held, monkeypatch):
     monkeypatch.setattr("entrepot.services.fetch_sweep._SECONDS", 0.0)
-    first, second = await small_fleet.worker(), await small_fleet.worker()
+    first, second = await fleet.worker(), await fleet.worker()
     _, digest = put(upstream)
-    leading = await first.fetches.join(await small_fleet.repository(), Digest.parse(digest))
+    leading = await first.fetches.join(await fleet.repository(), Digest.parse(digest))
     await reached(leading)
     leading.close()
     await first.die()
@@ -281,15 +271,15 @@ async def test_what_the_dead_left_is_swept(small_fleet, upstream, held, monkeypa
     assert await second.sweep() == 1  # the row
     assert await second.sweep() == 1  # the spool
 
-    await small_fleet.settled()
+    await fleet.settled()
 
 
-async def test_nobody_without_the_key_gets_bytes_from_a_node(fleet, upstream, held):
-    first = await fleet.node("one")
+async def test_nobody_without_the_key_gets_bytes_from_a_node(wide_fleet, upstream, held):
+    first = await wide_fleet.node("one")
     content, digest = put(upstream)
-    leading = await first.fetches.join(await fleet.repository(), Digest.parse(digest))
+    leading = await first.fetches.join(await wide_fleet.repository(), Digest.parse(digest))
     await reached(leading)
-    [(id_,)] = await fleet.rows("SELECT id FROM fetches")
+    [(id_,)] = await wide_fleet.rows("SELECT id FROM fetches")
     path = f"/internal/fetches/{id_}?from=0"
 
     for headers in (
@@ -306,7 +296,7 @@ async def test_nobody_without_the_key_gets_bytes_from_a_node(fleet, upstream, he
         held.open()
         assert b"".join([piece async for piece in relayed.pieces]) == content
     await drained(leading)
-    await fleet.settled()
+    await wide_fleet.settled()
 
 
 def test_a_proof_is_for_one_path_and_a_short_time(tmp_path):

@@ -16,6 +16,8 @@ from tests.support.eventually import eventually
 from tests.support.server import basic, digest_of, running_server
 from tests.support.upstreams import Gate, faults
 
+pytestmark = pytest.mark.slow  # servers of its own, and one that dies
+
 PATH = "library/app"
 SIZE = 4_000_000
 CLIENTS = 40

@@ -5,11 +5,9 @@ import json
 
 import pytest
 
-from tests.mirror.turned import PATH, Cached, database_url, migrated, processes, turned
+from tests.mirror.turned import PATH, Cached
 from tests.support.server import basic
 from tests.support.upstreams import Gate, faults
-
-__all__ = ["database_url", "migrated", "processes", "turned"]
 
 
 @pytest.fixture
@@ -35,7 +33,7 @@ async def test_a_repository_appears_with_its_first_pull(turned, app, upstream, i
     assert answer.headers["docker-content-digest"] == image.digest
     assert await paths(turned) == [f"hub/{PATH}"]
     assert (await app.manifest("v1")).content == image.body
-    assert upstream.log.count(kind="manifest") == 1
+    assert [entry.method for entry in upstream.log.of(kind="manifest")] == ["HEAD", "GET"]
     ((actor, details),) = await turned.rows(
         """
         SELECT actor_name, details
@@ -57,7 +55,7 @@ async def test_it_appears_by_its_list_of_tags(turned, app, upstream):
     assert answer.json()["tags"] == ["v1"]
     assert await paths(turned) == [f"hub/{PATH}"]
     await app.tags()
-    assert upstream.log.count(kind="tags") == 1
+    assert upstream.log.count(kind="tags") == 2
 
 
 @pytest.mark.parametrize("what", ["manifests/v1", "manifests/nothing", "tags/list"])
@@ -92,7 +90,38 @@ async def test_many_first_pulls_are_one(turned, app, upstream, image):
     answers = await asyncio.gather(*asking)
 
     assert {answer.headers["docker-content-digest"] for answer in answers} == {image.digest}
-    assert upstream.log.count(kind="manifest") == 1
+    assert [entry.method for entry in upstream.log.of(kind="manifest")] == ["HEAD", "GET"]
+    assert await paths(turned) == [f"hub/{PATH}"]
+
+
+async def test_first_pulls_through_several_processes_fetch_once(
+    processes, turned, app, upstream, image
+):
+    there = app.on(await processes())
+
+    answers = await asyncio.gather(*(side.manifest("v1") for side in (app, there) * 10))
+
+    assert [answer.content for answer in answers] == [image.body] * 20
+    assert upstream.log.count(kind="manifest", method="GET") == 1
+
+
+@pytest.mark.parametrize("fault", [faults.html, faults.body(b"hello")])
+async def test_what_is_no_manifest_makes_no_repository(turned, app, upstream, fault):
+    upstream.manners.sends_digest = False
+    upstream.script(fault)
+
+    assert (await app.manifest("v1")).status_code == 502
+    assert await paths(turned) == []
+
+
+async def test_an_upstream_that_answers_no_head_is_asked_for_the_manifest(
+    turned, app, upstream, image
+):
+    upstream.script(faults.status(405), method="HEAD")
+
+    assert (await app.manifest("v1")).content == image.body
+    assert (await app.manifest("nothing")).status_code == 404
+    assert (await Cached(turned, "hub/nobody/nothing").manifest("v1")).status_code == 404
     assert await paths(turned) == [f"hub/{PATH}"]
 
 
@@ -102,7 +131,7 @@ async def test_two_tags_pulled_first_at_once_both_come(turned, app, upstream, im
     first, second = await asyncio.gather(app.manifest("v1"), app.manifest("v2"))
 
     assert (first.content, second.content) == (image.body, other.body)
-    assert upstream.log.count(kind="manifest") == 2
+    assert upstream.log.count(kind="manifest", method="GET") == 2
 
 
 async def test_what_a_mirror_does_not_let_through_is_not_asked_for(turned, upstream, image):
@@ -129,3 +158,39 @@ async def test_referrers_and_blobs_of_what_nobody_pulled_are_none(turned, app, u
     assert referrers.json()["manifests"] == []
     assert blob.status_code == 404
     assert await paths(turned) == []
+
+
+@pytest.mark.parametrize("most", [2, 3])
+async def test_pulls_make_so_many_repositories_and_no_more(turned, app, upstream, most):
+    turned.app.caching.first_pull._most = most
+    names = [f"library/app{number}" for number in range(4)]
+    for name in names:
+        upstream.put_image(name, "v1")
+
+    statuses = [(await Cached(turned, f"hub/{name}").manifest("v1")).status_code for name in names]
+    refused = await Cached(turned, f"hub/{names[-1]}").manifest("v1")
+    asked = len(upstream.log.entries)
+    await Cached(turned, f"hub/{names[-1]}").manifest("v1")
+
+    assert statuses == [200] * most + [403] * (4 - most)
+    assert "ENTREPOT_MIRROR__REPOSITORIES" in refused.text
+    assert len(upstream.log.entries) == asked
+    assert (await Cached(turned, f"hub/{names[0]}").manifest("v1")).status_code == 200
+
+
+async def test_nobody_in_particular_takes_half_of_them(turned, upstream):
+    turned.app.caching.first_pull._most = 4
+    await turned.change("UPDATE organisations SET allows_public = 1")
+    await turned.mirror(upstream, "open", is_public=True)
+    for number in range(4):
+        upstream.put_image(f"library/app{number}", "v1")
+
+    async def pull(number):
+        return (await Cached(turned, f"open/library/app{number}").manifest("v1")).status_code
+
+    credential = turned.client.headers.pop("authorization")
+    assert [await pull(number) for number in range(3)] == [200, 200, 403]
+    turned.client.headers["authorization"] = credential
+    assert await pull(2) == 200
+    del turned.client.headers["authorization"]
+    assert await pull(2) == 200

@@ -1,9 +1,11 @@
 """Blobs that arrive wrong or not whole: no client gets them whole, and none of them stays."""
 
+import asyncio
+
 import pytest
 
-from tests.mirror.stand import received
-from tests.support.eventually import REVOKED_WITHIN, eventually
+from entrepot.services.access import OPERATOR
+from tests.support.eventually import eventually
 from tests.support.server import digest_of
 from tests.support.upstreams import Gate, faults
 
@@ -203,21 +205,27 @@ def test_a_client_that_goes_does_not_end_the_fetch(stand, cache, upstream, layer
     assert upstream.log.count(kind="blob", method="GET") == 1
 
 
-def test_a_repository_that_is_deleted_meanwhile_leaves_nothing(stand, cache, upstream, layer):
+async def test_a_repository_that_is_deleted_meanwhile_leaves_nothing(turned, upstream, layer):
+    cache = await turned.cache(upstream, PATH)
     gate = Gate()
     upstream.script(faults.held(gate, 100_000), kind="blob", method="GET")
-    with cache.opened(f"blobs/{layer}") as answer:
-        assert answer.read(10)
-        gate.wait_until_reached()
+    asking = asyncio.create_task(cache.get(f"blobs/{layer}"))
+    await asyncio.to_thread(gate.wait_until_reached)
 
-        stand.delete(cache)
-        gate.open()
-        received(answer)  # whole or not: it was asked for when it might be
+    [(repository_id,)] = await turned.rows("SELECT id FROM repositories")
+    await turned.management.repositories.delete(OPERATOR, repository_id, version=None)
+    gate.open()
+    await asyncio.wait({asking})  # whole or not: it was asked for when it might be
 
-    eventually(lambda: cache.blob(layer).status == 404, within=REVOKED_WITHIN)
-    stand.wait_for_no_spools()
-    assert not cache.has(layer)
-    assert stand.registry.rows("SELECT 1 FROM blobs WHERE digest = :digest", digest=layer) == []
+    turned.turn(6)  # what was known of the name is asked again
+    assert (await cache.get(f"blobs/{layer}")).status_code == 404
+    await asyncio.gather(*turned.app.caching.fetches._tasks, return_exceptions=True)
+    assert await turned.rows("SELECT id FROM fetches") == []
+    assert not list((turned.settings.data / "spool").glob("**/*"))
+    for table in ("blobs", "blob_links"):
+        assert (
+            await turned.rows(f"SELECT 1 FROM {table} WHERE digest = :digest", digest=layer) == []
+        )
 
 
 def test_a_range_of_a_blob_that_is_still_coming_is_served_as_its_bytes_come(cache, upstream, layer):

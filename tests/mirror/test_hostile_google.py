@@ -4,7 +4,10 @@ import json
 
 import pytest
 
-from tests.support.eventually import eventually
+from entrepot.model.upstreams import GoogleAuth
+from entrepot.services.access import OPERATOR
+from entrepot.services.upstream_forms import UpstreamChanges
+from tests.mirror.turned import warning_of
 from tests.support.server import digest_of
 from tests.support.upstreams.google import ArtifactRegistry
 
@@ -48,27 +51,28 @@ def test_a_key_file_pulls_and_lists_and_is_shown_by_its_account_alone(stand, cac
     assert json.loads(key)["private_key_id"] not in json.dumps(shown)
 
 
-def test_a_key_that_was_deleted_is_told_and_a_new_one_goes_on(stand, cache, google):
-    assert cache.manifest("1").status == 200
+async def test_a_key_that_was_deleted_is_told_and_a_new_one_goes_on(processes, turned, google, key):
+    saved = await turned.upstream(google, preset="gar", auth=GoogleAuth(key))
+    cache = await turned.cache(google, NAME, saved=saved)
+    there = cache.on(await processes())
+    assert (await cache.manifest("1")).status_code == 200
+    turned.turn(61)
     google.delete_keys()
     google.realm.revoke_all()
 
-    cold, warm = cache.manifest("2"), cache.manifest("1")
+    cold, warm = await there.manifest("2"), await cache.manifest("1")
 
-    assert cold.status == 502
-    assert "entrepot upstream rotate" in cold.error
-    assert (warm.status, "warning" in warm.headers) == (200, True)
+    assert cold.status_code == 502
+    assert "entrepot upstream rotate" in cold.text
+    assert (warm.status_code, bool(warning_of(warm))) == (200, True)
 
-    new = google.add_account("reader@played", NAME)
-    found = stand.admin.get(f"/upstreams/{cache.upstream['id']}")
-    rotated = stand.admin.patch(
-        f"/upstreams/{cache.upstream['id']}",
-        {"credential": credential(new)},
-        headers={"if-match": found.headers["etag"]},
+    new = GoogleAuth(google.add_account("reader@played", NAME))
+    await turned.app.caching.upstreams.update(
+        OPERATOR, saved.id, UpstreamChanges(auth=new), version=saved.version
     )
-    assert rotated.status_code == 200, rotated.text
-    # A refusal is remembered for 5 seconds, and so is the credential by every worker.
-    eventually(lambda: cache.manifest("2").status == 200, within=20)
+    turned.turn(6)  # a refusal is remembered for 5 seconds, and so is the credential elsewhere
+    for side in (cache, there):
+        assert (await side.manifest("2")).status_code == 200
 
 
 def test_an_account_without_the_permission_cannot_be_cached(stand, google):

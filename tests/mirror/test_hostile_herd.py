@@ -18,6 +18,8 @@ from tests.support.postgres import new_database
 from tests.support.server import basic, digest_of, free_port, running_server
 from tests.support.upstreams import Gate, faults
 
+pytestmark = pytest.mark.slow  # two nodes, and hundreds of clients
+
 PATH = "library/app"
 SIZE = 4_000_000
 CLIENTS = 200
@@ -105,11 +107,42 @@ async def pull(session, url, token, leave_after=None):
         return answer.status, digest_of(body) if answer.status == 200 else body.decode()
 
 
-async def herd(cache, path, servers, *, clients=CLIENTS, leaving=0):
+class Seen:
+    """What became of requests so far: how many are sent, and how many have a head of an answer."""
+
+    def __init__(self):
+        self.sent = asyncio.Semaphore(0)
+        self.answered = asyncio.Semaphore(0)
+
+    def trace(self):
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(_releasing(self.sent))
+        trace.on_request_end.append(_releasing(self.answered))
+        return trace
+
+
+def _releasing(semaphore):
+    async def release(*_):
+        semaphore.release()
+
+    return release
+
+
+async def each_of(semaphore, clients):
+    """Until it has come to that for each of them."""
+    async with asyncio.timeout(30):
+        for _ in range(clients):
+            await semaphore.acquire()
+
+
+async def herd(cache, path, servers, *, clients=CLIENTS, leaving=0, seen=None):
     """Everybody at once, spread over the nodes; some go away in the middle."""
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     timeout = aiohttp.ClientTimeout(total=100)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+    traces = [seen.trace()] if seen else []
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=timeout, trace_configs=traces
+    ) as session:
         return await asyncio.gather(
             *(
                 pull(
@@ -153,10 +186,9 @@ def test_the_first_who_leaves_does_not_take_the_others_along(stand, second, cach
         gate.wait_until_reached()
 
     async def others():
-        waiting = asyncio.create_task(
-            herd(cache, f"blobs/{layer}", [stand.registry.server, second], clients=10)
-        )
-        await asyncio.sleep(0.2)  # some are waiting by then; it is right with any number
+        seen, nodes = Seen(), [stand.registry.server, second]
+        waiting = asyncio.create_task(herd(cache, f"blobs/{layer}", nodes, clients=10, seen=seen))
+        await each_of(seen.answered, 10)
         gate.open()
         return await waiting
 
@@ -182,19 +214,22 @@ def test_everybody_hears_of_an_error_and_nobody_remembers_it(stand, second, cach
     assert set(answers) == {(200, layer)}
 
 
+async def all_while_held(gate, cache, nodes):
+    """What fifty get who ask for a tag before the upstream has said a word of it."""
+    seen = Seen()
+    waiting = asyncio.create_task(herd(cache, "manifests/1", nodes, clients=50, seen=seen))
+    await asyncio.to_thread(gate.wait_until_reached)
+    await each_of(seen.sent, 50)
+    gate.open()
+    return await waiting
+
+
 def test_a_cold_tag_costs_one_get(stand, second, cache, upstream):
     nodes = [stand.registry.server, second]
     gate = Gate()
     upstream.script(faults.held(gate), kind="manifest", method="GET")
 
-    async def asked():
-        waiting = asyncio.create_task(herd(cache, "manifests/1", nodes, clients=50))
-        await asyncio.to_thread(gate.wait_until_reached)
-        await asyncio.sleep(0.3)  # most of them have come by then
-        gate.open()
-        return await waiting
-
-    answers = asyncio.run(asked())
+    answers = asyncio.run(all_while_held(gate, cache, nodes))
 
     assert {status for status, _ in answers} == {200}
     assert upstream.log.count(kind="manifest", method="GET") == 1
@@ -207,14 +242,7 @@ def test_a_tag_to_be_checked_costs_one_head_at_a_time(stand, second, cache, upst
     gate = Gate()
     upstream.script(faults.held(gate), kind="manifest", method="HEAD")
 
-    async def asked():
-        waiting = asyncio.create_task(herd(cache, "manifests/1", nodes, clients=50))
-        await asyncio.to_thread(gate.wait_until_reached)
-        await asyncio.sleep(0.3)  # most of them have come by then
-        gate.open()
-        return await waiting
-
-    answers = asyncio.run(asked())
+    answers = asyncio.run(all_while_held(gate, cache, nodes))
 
     assert {status for status, _ in answers} == {200}
     # Freshness is 0: who came after the answer asks again, but never at the same time.
@@ -225,7 +253,6 @@ def test_a_tag_to_be_checked_costs_one_head_at_a_time(stand, second, cache, upst
     assert all(later[0] >= earlier[1] - 0.05 for earlier, later in pairwise(heads))
 
 
-@pytest.mark.slow  # a node starts, dies, and is taken for dead
 def test_a_node_that_is_killed_leaves_no_client_of_the_other_waiting(
     nodes, stand, cache, upstream, layer
 ):
@@ -240,8 +267,11 @@ def test_a_node_that_is_killed_leaves_no_client_of_the_other_waiting(
             gate.wait_until_reached()
 
             async def follow():
-                waiting = asyncio.create_task(herd(cache, f"blobs/{layer}", [server], clients=5))
-                await asyncio.sleep(0.5)  # they follow by then; it is right without, too
+                seen = Seen()
+                waiting = asyncio.create_task(
+                    herd(cache, f"blobs/{layer}", [server], clients=5, seen=seen)
+                )
+                await each_of(seen.answered, 5)
                 await asyncio.to_thread(leader.stop, 9)
                 return await waiting
 

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from entrepot.model.upstreams import BasicAuth
+from entrepot.services.access import OPERATOR
 from tests.mirror.stand import Cache
-from tests.support.eventually import eventually
 from tests.support.server import digest_of
 from tests.support.upstreams.docker_hub import DockerHub
 
@@ -75,14 +76,20 @@ def test_an_official_image_comes_whole_and_its_blobs_from_elsewhere(cache, hub, 
     assert hub.cdn.log.count(status=400) == 0
 
 
-def test_a_check_costs_no_pull_and_the_limit_is_shown(stand, cache, hub, image):
+async def test_a_check_costs_no_pull_and_the_limit_is_shown(turned, hub, image):
+    auth = BasicAuth("jo", "dckr_pat_jo")
+    saved = await turned.upstream(hub, preset="docker-hub", auth=auth)
+    cache = await turned.cache(hub, "redis", saved=saved)
     for _ in range(5):
-        assert cache.manifest("latest").body == image.body
+        assert (await cache.manifest("latest")).content == image.body
+        turned.turn(61)
 
+    assert hub.log.count(kind="manifest", method="HEAD") == 4
     assert hub.remaining("jo") == 199
-    eventually(lambda: stand.state_of(cache.upstream)["state"]["rate_limit"] is not None)
-    limit = stand.state_of(cache.upstream)["state"]["rate_limit"]
-    assert (limit["limit"], limit["remaining"], limit["window_seconds"]) == (200, 199, 21600)
+    await turned.app.caching.remotes.flush()
+    state = (await turned.app.caching.upstreams.get(OPERATOR, saved.id)).state
+    limit = (state.limit, state.limit_remaining, state.limit_window_seconds)
+    assert limit == (200, 199, 21600)
 
 
 def test_past_the_limit_what_is_cached_goes_on_and_the_rest_is_429(cache, hub, image):

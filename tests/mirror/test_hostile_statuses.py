@@ -1,6 +1,7 @@
 """Upstreams that refuse or fail: what was cached goes out, and no error becomes a false 404."""
 
 import json
+import re
 
 import pytest
 
@@ -104,12 +105,23 @@ def test_a_tag_that_is_gone_upstream_is_gone_here(cache, upstream, image):
 
 @pytest.mark.parametrize("path", ["manifests/1", "tags/list"])
 def test_the_time_to_wait_is_passed_on(cache, upstream, path):
-    upstream.script(faults.status(429, retry_after=17))
+    upstream.script(faults.status(429, retry_after=7))
 
     answer = cache.get(path)
 
     assert answer.status == 429
-    assert 1 <= int(answer.headers["retry-after"]) <= 17
+    assert 1 <= int(answer.headers["retry-after"]) <= 7
+
+
+def test_a_long_time_to_wait_is_said_in_words_and_nobody_is_held_up_by_it(cache, upstream):
+    upstream.script(faults.status(429, retry_after=3_600))
+
+    first, second = cache.manifest("new"), cache.manifest("other")
+
+    assert [answer.headers["retry-after"] for answer in (first, second)] == ["10", "10"]
+    assert "again in 3600 s" in first.error
+    assert re.search(r"again in 3[56]\d\d s", second.error)
+    assert upstream.log.count(kind="manifest") == 1
 
 
 @pytest.mark.parametrize("retry_after", ["nonsense", "-5", "99999999999999999999"])

@@ -12,6 +12,8 @@ from tests.support.server import digest_of
 from tests.support.upstreams import Gate, ScriptedUpstream, faults
 from tests.support.upstreams.silent import mute, refusing, unreachable
 
+pytestmark = pytest.mark.slow  # the limits are those that a server has
+
 PATH = "library/app"
 LONGEST = 29.0  # clients give up after 30 s without headers
 
@@ -48,7 +50,6 @@ PHASES = {
 SILENCES = {"nobody accepts": unreachable, "nobody speaks": mute, "nobody listens": refusing}
 
 
-@pytest.mark.slow  # the limits are those that a server has
 def test_no_phase_of_a_cold_pull_is_waited_for_longer_than_a_client_waits(stand):
     """All at once: the longest limit is that of headers, 20 seconds."""
     questions = {}

@@ -5,18 +5,11 @@ import json
 
 import pytest
 
+from entrepot.db import lookups
 from entrepot.model.clock import SECOND
-from tests.mirror.turned import (
-    PATH,
-    database_url,
-    migrated,
-    processes,
-    turned,
-)
+from tests.mirror.turned import PATH, warning_of
 from tests.support.server import OCI_INDEX, OCI_MANIFEST, digest_of
 from tests.support.upstreams import Gate, faults
-
-__all__ = ["database_url", "migrated", "processes", "turned"]
 
 
 @pytest.fixture
@@ -187,12 +180,55 @@ async def test_what_one_process_asks_in_vain_another_asks_itself(processes, cach
     assert answer.content == image.body
 
 
+@pytest.fixture
+def looked(monkeypatch):
+    """Released whenever the process has looked whether another has its answer."""
+    looked, find = asyncio.Semaphore(0), lookups.find
+
+    async def look(*arguments):
+        found = await find(*arguments)
+        looked.release()
+        return found
+
+    monkeypatch.setattr(lookups, "find", look)
+    return looked
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_processes_that_wait_for_one_that_is_told_to_wait_ask_nothing(
+    processes, turned, cache, upstream, image, looked, status
+):
+    there = cache.on(await processes())
+    await cache.manifest("v1")
+    turned.turn(61)
+    upstream.put_image(PATH, "v2")
+    assert (await there.manifest("v2")).status_code == 200
+    upstream.log.clear()
+    gate = Gate()
+    told = faults.status(status, retry_after=60)
+    upstream.script(lambda reply: faults.held(gate)(told(reply)), kind="manifest")
+    first = asyncio.create_task(cache.manifest("v1"))
+    await asyncio.to_thread(gate.reached.wait, 10)
+    second = asyncio.create_task(there.manifest("v1"))
+    async with asyncio.timeout(10):
+        await looked.acquire()
+    gate.open()
+
+    answers = await asyncio.gather(first, second)
+
+    assert [answer.content for answer in answers] == [image.body] * 2
+    assert all(cache.saved.name in warning_of(answer) for answer in answers)
+    assert asked(upstream) == [("HEAD", "v1")]
+
+
 @pytest.mark.parametrize("ahead", [10, 310, -290])
-async def test_a_claim_of_the_dead_ends(turned, cache, upstream, image, ahead):
+async def test_a_claim_of_the_dead_ends(turned, cache, upstream, image, looked, ahead):
     """Ten seconds after it was seen first, however far the clock of the dead was off."""
     await claim(turned, ahead)
     asking = asyncio.create_task(cache.manifest("v1"))
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(10):
+        await looked.acquire()
+        await looked.acquire()  # what it saw first is noted by then
     assert asked(upstream) == []
 
     turned.turn(11)

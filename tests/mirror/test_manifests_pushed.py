@@ -5,10 +5,8 @@ import asyncio
 import pytest
 
 from entrepot.model.names import Tag
-from tests.mirror.turned import PATH, database_url, migrated, processes, turned
+from tests.mirror.turned import PATH
 from tests.support.server import OCI_MANIFEST, digest_of
-
-__all__ = ["database_url", "migrated", "processes", "turned"]
 
 TYPE = {"content-type": OCI_MANIFEST}
 

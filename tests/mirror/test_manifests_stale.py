@@ -8,18 +8,9 @@ import pytest
 from entrepot.db import lookups, repositories
 from entrepot.model.errors import StorageFailed, StorageFull, Unavailable
 from entrepot.model.names import Tag
-from tests.mirror.turned import (
-    PATH,
-    database_url,
-    migrated,
-    processes,
-    turned,
-    warning_of,
-)
+from tests.mirror.turned import PATH, warning_of
 from tests.support.server import OCI_MANIFEST, digest_of
 from tests.support.upstreams import Gate, faults
-
-__all__ = ["database_url", "migrated", "processes", "turned"]
 
 
 @pytest.fixture

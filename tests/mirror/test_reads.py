@@ -5,10 +5,8 @@ import json
 import httpx
 import pytest
 
-from tests.mirror.turned import PATH, Cached, database_url, migrated, processes, turned
+from tests.mirror.turned import PATH, Cached
 from tests.support.server import OCI_INDEX, OCI_MANIFEST, digest_of
-
-__all__ = ["database_url", "migrated", "processes", "turned"]
 
 TAGS = ["1.0", "1.1", "2.0", "latest"]
 SBOM = "application/vnd.example.sbom"

@@ -4,18 +4,9 @@ import json
 
 import pytest
 
-from tests.mirror.turned import (
-    PATH,
-    database_url,
-    migrated,
-    processes,
-    turned,
-    warning_of,
-)
+from tests.mirror.turned import PATH, warning_of
 from tests.support.server import OCI_INDEX
 from tests.support.upstreams import faults
-
-__all__ = ["database_url", "migrated", "processes", "turned"]
 
 SIGNATURE = "application/vnd.example.signature"
 SBOM = "application/vnd.example.sbom"

@@ -6,7 +6,9 @@ import pytest
 
 from entrepot.blobs.spool import SpoolFolder
 from entrepot.model.digests import Digest
+from entrepot.services.fetch_progress import Progress, Reader
 
+MIB = 1 << 20
 CONTENT = b"some bytes of a blob"
 DIGEST = Digest.of(CONTENT)
 
@@ -41,9 +43,9 @@ async def test_the_file_tells_how_it_stands(spools):
     spool = spools.write(id_, DIGEST, is_new=True)
     view = spools.look(id_)
 
-    await spool.append([CONTENT[:5]])
+    await spool.append(CONTENT[:5])
     growing = view.state()
-    await spool.append([CONTENT[5:8], CONTENT[8:]])
+    await spool.append(CONTENT[5:])
     spool.seal()
     sealed = view.state()
     spool.discard()
@@ -87,13 +89,13 @@ async def test_a_writer_sees_readers_of_other_processes(spools):
 async def test_what_a_dead_writer_left_is_hashed_before_it_counts(spools):
     id_ = spools.new_id()
     dead = spools.write(id_, DIGEST, is_new=True)
-    await dead.append([CONTENT[:9]])
+    await dead.append(CONTENT[:9])
     dead.seal()
     await dead.close()
 
     spool = spools.write(id_, DIGEST, is_new=False)
     await spool.catch_up()
-    await spool.append([CONTENT[9:]])
+    await spool.append(CONTENT[9:])
 
     assert spool.is_right()
     view = spool.view()
@@ -105,12 +107,12 @@ async def test_what_a_dead_writer_left_is_hashed_before_it_counts(spools):
 async def test_a_new_spool_never_begins_in_the_file_of_an_old_one(spools):
     id_ = spools.new_id()
     dead = spools.write(id_, DIGEST, is_new=True)
-    await dead.append([b"other bytes"])
+    await dead.append(b"other bytes")
     view = spools.look(id_)
     await dead.close()
 
     spool = spools.write(id_, DIGEST, is_new=True)
-    await spool.append([CONTENT])
+    await spool.append(CONTENT)
 
     assert view.state().is_gone
     assert await view.read(0, 100) == b"other bytes"
@@ -122,17 +124,31 @@ async def test_a_new_spool_never_begins_in_the_file_of_an_old_one(spools):
 async def test_only_what_nobody_writes_is_removed(spools):
     id_ = spools.new_id()
     spool = spools.write(id_, DIGEST, is_new=True)
-    await spool.append([CONTENT])
+    await spool.append(CONTENT)
 
     alive = spools.remove_left(id_)
-    used = spools.used_bytes()
     await spool.close()
 
     assert not alive
-    assert used >= len(CONTENT)
     assert spools.remove_left(id_)
     assert not spools.remove_left(id_)
     assert spools.names() == []
+
+
+async def test_a_spool_takes_what_it_expects_for_as_long_as_that_is_to_come(spools):
+    spool = spools.write(spools.new_id(), DIGEST, is_new=True)
+    other = spools.write(spools.new_id(), DIGEST, is_new=True)
+
+    spool.expect(MIB)
+    seen, own = spools.used_bytes(besides=other), spools.used_bytes(besides=spool)
+    await spool.append(CONTENT)
+    spool.seal()
+    left = spools.used_bytes(besides=other)
+
+    assert (seen, own) == (MIB, 0)
+    assert len(CONTENT) <= left < MIB
+    await spool.close()
+    await other.close()
 
 
 @pytest.mark.parametrize("name", ["", "../secret.key", "a" * 31, "A" * 32])
@@ -144,7 +160,7 @@ def test_only_names_of_spools_reach_a_path(spools, name):
 async def test_a_read_that_would_wait_for_the_disk_is_done_in_a_thread(spools, monkeypatch):
     id_ = spools.new_id()
     spool = spools.write(id_, DIGEST, is_new=True)
-    await spool.append([CONTENT])
+    await spool.append(CONTENT)
     view = spool.view()
 
     def refuses(*_):
@@ -155,3 +171,28 @@ async def test_a_read_that_would_wait_for_the_disk_is_done_in_a_thread(spools, m
     assert await view.read(0, 4) == CONTENT[:4]
     view.close()
     await spool.close()
+
+
+def test_bytes_that_come_one_by_one_are_not_all_kept():
+    progress = Progress()
+
+    for at in range(2000):
+        progress.remember(at, b"x")
+    progress.reach(2000)
+
+    assert progress.recent(0, 1) == b""
+    assert progress.recent(1990, 1) == b"x"
+
+
+async def test_the_more_readers_the_smaller_their_pieces():
+    progress = Progress()
+    progress.remember(0, bytes(MIB))
+    progress.reach(MIB, is_right=True)
+
+    alone = Reader(progress)
+    whole = await alone.piece(0, MIB)
+    others = [Reader(progress) for _ in range(999)]
+    part = await alone.piece(0, MIB)
+
+    assert len(whole) == MIB
+    assert len(part) * (1 + len(others)) <= 16 * MIB

@@ -10,6 +10,8 @@ from tests.support.eventually import eventually
 from tests.support.postgres import new_database
 from tests.support.upstreams import Gate, faults
 
+pytestmark = pytest.mark.slow  # each sync is begun by a job that comes every second
+
 PATH = "library/app"
 
 

@@ -5,21 +5,13 @@ import asyncio
 import pytest
 
 from entrepot.db import sync_runs
+from entrepot.model.clock import DAY
 from entrepot.model.ids import new_id
 from entrepot.model.sync_runs import Cause
 from entrepot.services.access import OPERATOR
-from tests.mirror.turned import (
-    PATH,
-    database_url,
-    migrated,
-    process,
-    processes,
-    turned,
-)
+from tests.mirror.turned import PATH, process
 from tests.support.eventually import eventually
 from tests.support.upstreams import Gate, faults
-
-__all__ = ["database_url", "migrated", "processes", "turned"]
 
 
 @pytest.fixture
@@ -176,3 +168,91 @@ async def test_a_schedule_that_was_changed_holds_at_once(turned, synced):
     )
 
     await runs_when(turned, synced, all_ended(2))
+
+
+async def copy(turned, cache, count, organisation):
+    """So many more of the repository in an organisation, due for longer than any after them."""
+    for number in range(count):
+        await turned.change(
+            """
+            INSERT INTO repositories (id, organisation_id, path, created_at, upstream_id,
+                                      upstream_path, sync, sync_due_at)
+            SELECT :id, CAST(:organisation AS BIGINT), path || CAST(:path AS TEXT), created_at,
+                   upstream_id, upstream_path, 'all', CAST(:due_at AS BIGINT)
+              FROM repositories
+             WHERE path = :cache
+            """,
+            id=(made := new_id()),
+            organisation=organisation,
+            path=f"/{made}",
+            due_at=turned.clock.now() - DAY + number,
+            cache=cache.name,
+        )
+
+
+async def running(turned):
+    """How many runs of each organisation some process does, the fewest first."""
+    return [
+        count
+        for (count,) in await turned.rows(
+            """
+            SELECT COUNT(*)
+              FROM sync_runs AS s
+              JOIN repositories AS r ON r.id = s.repository_id
+             WHERE s.ended_at IS NULL
+               AND s.leader <> ''
+             GROUP BY r.organisation_id
+             ORDER BY 1
+            """
+        )
+    ]
+
+
+@pytest.fixture
+async def two(turned, upstream, image):
+    """A repository, and the ids of its organisation and of another; no sync ends."""
+    cache = await turned.cache(upstream)
+    gate = Gate()
+    upstream.script(faults.held(gate), kind="tags")
+    [(ours,)] = await turned.rows("SELECT id FROM organisations")
+    await turned.change(
+        """
+        INSERT INTO organisations (id, public_id, slug, created_at)
+        VALUES (:id, 'other', 'other', 1)
+        """,
+        id=(other := new_id()),
+    )
+    yield cache, ours, other
+    gate.open()
+
+
+@pytest.mark.parametrize("is_asked_for", [False, True])
+async def test_an_organisation_with_much_to_sync_leaves_others_their_turn(
+    turned, two, is_asked_for
+):
+    cache, ours, other = two
+    await copy(turned, cache, 10, ours)
+    if is_asked_for:
+        for (repository_id,) in await turned.rows("SELECT id FROM repositories"):
+            await turned.app.database.write(
+                lambda tx, repository_id=repository_id: sync_runs.begin(
+                    tx, new_id(), repository_id, cause=Cause.REQUEST, leader="", now=1
+                )
+            )
+    await copy(turned, cache, 5, other)
+
+    await turned.app.caching.syncs.look()
+
+    assert await running(turned) == [2, 2]
+
+
+async def test_who_comes_later_finds_a_place_beside_syncs_that_last_long(turned, two):
+    cache, ours, other = two
+    await copy(turned, cache, 10, ours)
+    await turned.app.caching.syncs.look()
+    assert await running(turned) == [3]
+    await copy(turned, cache, 5, other)
+
+    await turned.app.caching.syncs.look()
+
+    assert await running(turned) == [1, 3]

@@ -145,7 +145,7 @@ async def test_all_pages_of_a_list_have_a_deadline_together(
 ):
     monkeypatch.setattr("entrepot.services.checks._LIST_SECONDS", 0.5)
     upstream.manners.tags_in_a_page = 1
-    upstream.script(faults.slow(400), kind="tags")
+    upstream.script(faults.slow(200), kind="tags")
     if is_new:
         await turned.mirror(upstream, "hub")
         cache = Cached(turned, f"hub/{PATH}")

@@ -1,9 +1,7 @@
 """An Entrepot in this process, on a clock that the test turns, before a played upstream."""
 
-import asyncio
 import json
 import secrets
-import shutil
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
@@ -11,7 +9,6 @@ import pytest
 
 from entrepot.app import Application, prepare
 from entrepot.config import load
-from entrepot.db.migrate import migrate
 from entrepot.model.clock import SECOND
 from entrepot.model.names import RepositoryName
 from entrepot.services.access import OPERATOR
@@ -20,7 +17,6 @@ from entrepot.services.namespace_mirrors import NewMirror
 from entrepot.services.upstream_forms import NewUpstream
 from entrepot.services.upstream_repositories import Wanted
 from tests.support.clock import FakeClock
-from tests.support.postgres import new_database
 from tests.support.server import basic
 
 PATH = "library/app"
@@ -133,24 +129,6 @@ class Cached:
         )
         assert put.status_code == 201, put.text
         return digest_of(manifest)
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory):
-    path = tmp_path_factory.mktemp("migrated") / "entrepot.db"
-    asyncio.run(migrate(f"sqlite:///{path}"))
-    return path
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request, tmp_path):
-    if request.param == "sqlite":
-        path = shutil.copy(request.getfixturevalue("migrated"), tmp_path / "entrepot.db")
-        yield f"sqlite:///{path}"
-        return
-    template = request.getfixturevalue("postgres_template")
-    with new_database(request.getfixturevalue("postgres_server"), template=template) as url:
-        yield url
 
 
 @asynccontextmanager

@@ -6,10 +6,9 @@ from contextlib import ExitStack
 import pytest
 
 from tests.protocol.registry import Registry
-from tests.support.postgres import new_database
+from tests.support.postgres import DATABASES, new_database
 from tests.support.server import Client, free_port, running_server
 
-DATABASES = ("sqlite", "postgres")
 MODES = ("open", "basic", "bearer")
 # What the operator allows those without a credential.
 OPENNESS = {"open": "push", "basic": "", "bearer": "", "readable": "pull"}

@@ -50,7 +50,7 @@ STATUS = {
     "DENIED": {403, 409, 412},  # the last two are of the management API alone
     "TOOMANYREQUESTS": {429},
     "UNKNOWN": {499, 500},
-    "UNAVAILABLE": {502, 503, 504, 507},  # 502 and 504: an upstream registry
+    "UNAVAILABLE": {502, 503, 504, 507, 508},  # 502, 504 and 508: an upstream registry
 }
 
 
@@ -101,6 +101,15 @@ def test_an_error_may_know_when_to_try_again(values, seconds):
     answer = answer_error(errors.TooManyRequests("a sentence", **values), [])
 
     assert (b"retry-after", seconds) in answer.headers
+
+
+@pytest.mark.parametrize(("values", "seconds"), [({}, 10), ({"retry_after": 7}, 7)])
+def test_a_client_that_waits_for_an_upstream_asks_again_soon(values, seconds):
+    short = answer_error(errors.UpstreamBusy("a sentence", **values), [])
+    long = answer_error(errors.UpstreamBusy("a sentence", retry_after=3_600), [])
+
+    assert (b"retry-after", b"%d" % seconds) in short.headers
+    assert (b"retry-after", b"10") in long.headers
 
 
 def test_every_route_declares_its_action():

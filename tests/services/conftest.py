@@ -1,14 +1,11 @@
 """The services on a database of each kind, with a clock that the test turns."""
 
-import asyncio
-import shutil
 from types import SimpleNamespace
 
 import pytest
 
 from entrepot.blobs.disk import DiskStore
 from entrepot.db.connect import connect
-from entrepot.db.migrate import migrate
 from entrepot.identity.bearer import BearerKey
 from entrepot.identity.keys import KeyRing, SecretKey
 from entrepot.identity.tokens import new_token
@@ -28,7 +25,6 @@ from entrepot.services.tokens import TokenRequest
 from entrepot.services.uploads import UploadLimits, Uploads
 from tests.support.clock import FakeClock
 from tests.support.efforts import effort as effort  # noqa: PLC0414  # a fixture
-from tests.support.postgres import new_database
 
 
 class Twice:
@@ -85,24 +81,6 @@ class World(SimpleNamespace):
 
 def address(name, label=None):
     return Address(label, RepositoryName.parse(name))
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory):
-    path = tmp_path_factory.mktemp("migrated") / "entrepot.db"
-    asyncio.run(migrate(f"sqlite:///{path}"))
-    return path
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request, tmp_path):
-    if request.param == "sqlite":
-        path = shutil.copy(request.getfixturevalue("migrated"), tmp_path / "entrepot.db")
-        yield f"sqlite:///{path}"
-        return
-    template = request.getfixturevalue("postgres_template")
-    with new_database(request.getfixturevalue("postgres_server"), template=template) as url:
-        yield url
 
 
 @pytest.fixture

@@ -120,6 +120,20 @@ async def test_a_call_goes_out_with_the_credential_and_with_a_new_one_soon(place
     assert at_once.digest is not None
 
 
+async def test_a_credential_whose_commit_is_not_known_is_stored_once(place, world):
+    place.server.login = BasicLogin({"ada": "first", "bob": "second"})
+    await place.add(auth=BasicAuth("ada", "first"))
+    remotes = place.process()
+    changes = UpstreamChanges(auth=BasicAuth("bob", "second"))
+    world.database.is_twice = True
+
+    after = (
+        await place.upstreams(remotes).update(OPERATOR, place.upstream_id, changes, version=1)
+    ).upstream
+
+    assert (after.auth_name, after.version, after.credential_version) == ("bob", 2, 2)
+
+
 async def test_an_upstream_that_fails_is_left_alone_by_all_and_tried_by_one(place, world):
     await place.add()
     one, two = place.process(), place.process()
@@ -222,6 +236,26 @@ async def test_an_upstream_whose_limit_is_spent_is_not_asked_for_a_while(place, 
     state = await place.state()
     assert place.server.log.count(kind="manifest") == 1
     assert (state.limit, state.limit_remaining, state.limit_window_seconds) == (100, 0, 21_600)
+
+
+async def test_what_went_wrong_last_is_kept_and_a_pause_ends_by_itself(place, world):
+    await place.add()
+    remotes = place.process()
+    place.server.script(faults.status(429, retry_after=120), kind="manifest", times=1)
+    await place.fail(remotes, UpstreamBusy)
+    await remotes.flush()
+
+    during = (await place.upstreams(remotes).get(OPERATOR, place.upstream_id)).state
+    world.clock.advance(120 * SECOND)
+    await place.head(remotes)
+    await remotes.flush()
+    after = (await place.upstreams(remotes).get(OPERATOR, place.upstream_id)).state
+
+    assert during.busy_until > 0
+    assert "has us wait (429)" in during.reason
+    assert (after.busy_until, after.reason) == (0, "")
+    assert during.last_failed_at is not None
+    assert (after.last_error, after.last_failed_at) == (during.reason, during.last_failed_at)
 
 
 async def test_calls_queue_for_the_budget_and_transfers_leave_room_for_manifests(place):

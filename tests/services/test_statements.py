@@ -1,4 +1,7 @@
-"""How many statements a pull takes: who may is known, what it is takes one."""
+"""How many statements a pull takes: who may is known, what it is takes one.
+
+One that is refused takes as many for what is hidden as for what is not there.
+"""
 
 import json
 import sqlite3
@@ -8,6 +11,8 @@ import pytest
 
 from entrepot.app import Application, prepare
 from entrepot.config import load
+from entrepot.db import organisations, repositories
+from entrepot.model.ids import new_id
 from tests.support.clock import FakeClock
 from tests.support.server import OCI_MANIFEST, basic, digest_of
 
@@ -28,19 +33,23 @@ def statements(monkeypatch):
 
 
 @pytest.fixture
-async def registry(statements, tmp_path):
-    """An application in this process, and a client of it with the first token."""
+async def app(statements, tmp_path):
+    """An application in this process."""
     settings = load(None, {"ENTREPOT_DATA": str(tmp_path), "ENTREPOT_PORT": "5000"})
     await prepare(settings)
     app = Application(settings, FakeClock())
+    async with app.run():
+        yield app
+
+
+@pytest.fixture
+async def registry(app, tmp_path):
+    """A client of it with the first token."""
     token = (tmp_path / "admin.token").read_text().strip()
     transport = httpx.ASGITransport(app)
-    async with (
-        app.run(),
-        httpx.AsyncClient(
-            transport=transport, base_url="http://localhost:5000", headers=basic(token)
-        ) as client,
-    ):
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://localhost:5000", headers=basic(token)
+    ) as client:
         yield client
 
 
@@ -74,3 +83,30 @@ async def test_a_pull_by_somebody_known_is_one_statement(registry, statements):
 
             assert [answer.status_code for answer in answers] == [200, 200, 200]
             assert len(statements) == 3, statements
+
+
+async def test_what_is_hidden_takes_as_many_statements_as_what_is_not_there(
+    app, registry, statements
+):
+    await app.tenancy.add_organisation("acme")
+    project = await app.tenancy.add_project("acme", "builds")
+
+    async def fill(tx):
+        place = await organisations.find_place(tx, "acme", "team/web")
+        assert place is not None
+        await repositories.ensure(tx, place, new_id=new_id(), now=1)
+
+    await app.database.write(fill)
+    await registry.get("/v2/")  # who asks is learnt here
+
+    taken = {}
+    paths = ("acme/team/web", "acme/team/none", "nobody/team/web")
+    ids = (project, "bcdfghjklm", f"acme/{project}", "acme/bcdfghjklm")
+    for name in paths + ids:
+        statements.clear()
+        answer = await registry.get(f"/v2/{name}/tags/list")
+        assert answer.status_code == 404, answer.text
+        taken[name] = len(statements)
+
+    assert len({taken[name] for name in paths}) == 1, taken
+    assert len({taken[name] for name in ids}) == 1, taken

@@ -17,7 +17,13 @@ from psycopg import sql
 _USER = "entrepot"
 # Not the order of bytes, so that a key without COLLATE "C" shows.
 _LOCALE = ["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en-US"]
-_OPTIONS = "-c max_connections=200 -c deadlock_timeout=50ms"
+# No fsync: tests kill processes and never the machine, and every database of a test would pay.
+_OPTIONS = "-c max_connections=200 -c deadlock_timeout=50ms -c fsync=off"
+
+
+# For tests through HTTP, which on PostgreSQL are left to `make test`: what differs between the two
+# databases is in `db`, and its tests and those of the services are quick on both.
+DATABASES = ("sqlite", pytest.param("postgres", marks=pytest.mark.slow))
 
 
 @contextmanager

@@ -37,13 +37,7 @@ def aws_server():
 @pytest.fixture
 def aws(aws_server, monkeypatch, clock):
     """AWS, for whoever finds it by the variables that its own libraries read."""
-    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", aws_server.url)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    aws_server.lead_here(monkeypatch)
     aws_server.calls.clear()
     aws_server.now = lambda: clock.time / SECOND
     aws_server.check_permissions()

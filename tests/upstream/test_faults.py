@@ -102,6 +102,19 @@ async def test_429_says_when_to_come_back(
     assert seen.retry_after == wait or abs(seen.retry_after - wait) <= 1
 
 
+async def test_a_failure_says_when_to_come_back_where_the_upstream_does(remote_of, upstream):
+    upstream.script(faults.status(503, retry_after=60), times=1)
+    upstream.script(faults.status(503))
+
+    values = []
+    for _ in range(2):
+        with pytest.raises(UpstreamDown) as raised:
+            await remote_of(upstream).head_manifest("team/app", "v1")
+        values.append(raised.value.values.get("retry_after"))
+
+    assert values == [60, None]
+
+
 async def test_what_is_left_of_the_budget_is_observed(remote_of, upstream, observations):
     upstream.put_image("team/app", "v1")
     upstream.script(faults.headers(ratelimit_limit="100;w=21600", ratelimit_remaining="99;w=21600"))

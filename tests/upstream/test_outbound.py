@@ -145,3 +145,9 @@ async def test_a_proxy_may_want_a_password_which_goes_no_further(client_of, upst
     headers = upstream.log.entries[0].headers
     assert headers["proxy-authorization"] == "Basic b3BlcmF0b3I6c2VjcmV0"
     assert "authorization" not in headers
+
+
+async def test_every_call_says_through_whom_it_goes(client_of, upstream):
+    await ask(client_of(allow=LOOPBACK, pseudonym="entrepot-1"), f"{upstream.origin}/v2/")
+
+    assert upstream.log.entries[0].headers["via"] == "1.1 entrepot-1"

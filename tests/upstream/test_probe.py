@@ -136,7 +136,7 @@ async def test_a_wrong_password(check, private, upstream):
 async def test_a_token_service_that_refuses(check, private, status):
     private.script(faults.status(status), kind="token")
 
-    assert "rotate" in await refusal(check(private, AUTH), "credential")
+    assert "give one that may read" in await refusal(check(private, AUTH), "credential")
 
 
 async def test_a_registry_that_does_not_take_its_own_token(check, private):
@@ -182,7 +182,7 @@ async def test_https_where_only_http_is_spoken(check):
 
     async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
         origin = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        assert "CA_FILE" in await refusal(check(origin), "url")
+        assert "give its address with http://" in await refusal(check(origin), "url")
 
 
 @pytest.mark.parametrize(

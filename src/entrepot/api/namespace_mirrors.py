@@ -24,13 +24,14 @@ from entrepot.model.access import Action
 from entrepot.model.ids import to_text
 from entrepot.model.names import NAME_LIMIT
 from entrepot.model.upstreams import DEFAULT_FRESHNESS, NamespaceMirror
-from entrepot.services.namespace_mirrors import PATTERN, PATTERNS, NewMirror
+from entrepot.services.namespace_mirrors import PATTERNS, NewMirror
 from entrepot.services.pull_through import FRESHNESS
+from entrepot.services.upstream_forms import PATTERN
 
 router = APIRouter(tags=["mirrors"])
 
 Patterns = Annotated[
-    list[Annotated[str, Field(pattern=f"^{PATTERN}$")]],
+    list[Annotated[str, Field(max_length=255, json_schema_extra={"pattern": f"^{PATTERN}$"})]],
     Field(max_length=PATTERNS, description="paths there, with `*` and `**`: `library/**`"),
 ]
 Freshness = Annotated[

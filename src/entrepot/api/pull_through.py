@@ -14,11 +14,11 @@ from entrepot.services.upstream_repositories import Wanted
 
 Freshness = Annotated[int, Field(ge=0, le=FRESHNESS)] | Literal["sync"]
 Patterns = Annotated[
-    list[Annotated[str, Field(pattern=f"^{WARM}$")]],
+    list[Annotated[str, Field(json_schema_extra={"pattern": f"^{WARM}$"})]],
     Field(max_length=WORDS, description="tags whose blobs a sync brings too: `v*`"),
 ]
 Platforms = Annotated[
-    list[Annotated[str, Field(pattern=f"^{PLATFORM}$")]],
+    list[Annotated[str, Field(json_schema_extra={"pattern": f"^{PLATFORM}$"})]],
     Field(max_length=WORDS, description="for these alone: `linux/amd64`; none: for all"),
 ]
 
@@ -59,7 +59,9 @@ class HowItComes(Body):
     )
     accepts_push: bool = Field(default=False, description=_ACCEPTS_PUSH)
     may_shadow: bool = Field(default=False, description=_MAY_SHADOW)
-    sync: Annotated[str | None, Field(pattern=f"^(?:{SYNC})$", description=_SYNC)] = None
+    sync: Annotated[
+        str | None, Field(description=_SYNC, json_schema_extra={"pattern": f"^(?:{SYNC})$"})
+    ] = None
     keeps_deleted: bool = Field(default=False, description=_KEEPS_DELETED)
     warm_tags: Patterns = Field(default_factory=list)
     warm_platforms: Platforms = Field(default_factory=list)

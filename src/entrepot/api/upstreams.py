@@ -35,7 +35,10 @@ router = APIRouter(tags=["upstreams"])
 _PATHS = (
     "paths of the upstream that members may make pull-through repositories of: `library/*`, `**`"
 )
-Name = Annotated[str, Field(max_length=63, pattern=f"^{upstream_forms.NAME}$")]
+# Forms are declared here, and refused by the services, whose sentences are for people.
+Name = Annotated[
+    str, Field(max_length=63, json_schema_extra={"pattern": f"^{upstream_forms.NAME}$"})
+]
 Preset = Annotated[str, Field(max_length=32, description=f"one of {', '.join(PRESETS)}")]
 Url = Annotated[str, Field(max_length=512, description="scheme and host, without a path")]
 Account = Annotated[
@@ -43,7 +46,7 @@ Account = Annotated[
 ]
 Region = Annotated[str, Field(max_length=64, description="of AWS or Google: `eu-central-1`")]
 Patterns = Annotated[
-    list[Annotated[str, Field(pattern=f"^{PATTERN}$")]],
+    list[Annotated[str, Field(max_length=255, json_schema_extra={"pattern": f"^{PATTERN}$"})]],
     Field(max_length=PATTERNS, description=_PATHS),
 ]
 Secret = Annotated[str, Field(max_length=16_384)]
@@ -117,9 +120,13 @@ class RateLimit(Shown):
 class UpstreamState(Shown):
     """How it is doing, and sums since it was added; up to ten seconds late."""
 
-    paused_until: datetime | None = Field(description="it failed, and is not asked before")
+    paused_until: datetime | None = Field(
+        description="it failed, and is not asked before; then by the next who pulls"
+    )
     limited_until: datetime | None = Field(description="it has us wait with manifests and lists")
-    reason: str | None
+    reason: str | None = Field(description="why it is not asked")
+    last_error: str | None = Field(description="what went wrong last")
+    last_failed_at: datetime | None = Field(description="when that was")
     rate_limit: RateLimit | None
     requests: int
     bytes: int
@@ -328,6 +335,8 @@ def _state(state: upstreams.UpstreamState) -> UpstreamState:
         paused_until=moment(state.open_until) if state.open_until else None,
         limited_until=moment(state.busy_until) if state.busy_until else None,
         reason=state.reason or None,
+        last_error=state.last_error,
+        last_failed_at=moment_or_none(state.last_failed_at),
         rate_limit=rate_limit,
         requests=state.requests,
         bytes=state.bytes,

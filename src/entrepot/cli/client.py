@@ -221,6 +221,9 @@ class Client:
                 return Missing(
                     "\n".join(lines), *([command(*_LISTS[noun])] if noun in _LISTS else [])
                 )
+            case httpx.codes.UNPROCESSABLE_ENTITY:
+                fields = [error["field"] for error in problem.get("errors") or []]
+                return Wrong("\n".join(lines), *fields)
             case httpx.codes.PRECONDITION_FAILED:
                 lines.append("somebody was faster: look, and repeat the command")
                 return Refused("\n".join(lines), repeated())
@@ -231,6 +234,14 @@ class Client:
 
 class Missing(Refused):
     """There is no such thing, or none that we may see."""
+
+
+class Wrong(Refused):
+    """What cannot be taken as it is; `fields` are at fault."""
+
+    def __init__(self, message: str, *fields: str) -> None:
+        super().__init__(message)
+        self.fields = fields
 
 
 class NotKnown(Refused):

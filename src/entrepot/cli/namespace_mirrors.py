@@ -159,7 +159,10 @@ def set_mirror(
     session = open_session()
     wanted = _find(session, session.organisation(organisation), prefix)
     found = session.client.change(at("mirrors", wanted["id"]), body)
-    say(f"changed the mirror at {found['prefix']}", command("mirror", "list"))
+    say(
+        f"changed the mirror at {found['prefix']}",
+        command("mirror", "list", "--org", found["organisation"]),
+    )
     if as_json:
         show_json(found)
 

@@ -69,7 +69,8 @@ def sync_repository(path: str, *, wait: bool, as_json: bool) -> None:
         raise Refused(run["error"], command("repository", "status", path))
     else:
         say(
-            f"synced {path}: {run['tags']} tags, {run['changed']} of them new or moved,"
+            f"synced {path}: {run['tags']} tag{'s' * (run['tags'] != 1)},"
+            f" {run['changed']} of them new or moved,"
             f" {run['removed']} removed"
         )
 

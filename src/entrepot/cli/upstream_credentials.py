@@ -84,6 +84,11 @@ def credential_of(options: Mapping[str, Any]) -> Json | None:
     return _of_aws(options) if kinds["AWS"] else None
 
 
+def reads_secret(options: Mapping[str, Any]) -> bool:
+    """Whether a secret is read from standard input."""
+    return any(options[name] for name in ("password_stdin", "token_stdin", "secret_stdin"))
+
+
 def explain_aws(options: Mapping[str, Any], organisation_id: str) -> None:
     """Say what AWS has to allow: whose trust the role needs, and what it may do at least."""
     if options["role_arn"]:

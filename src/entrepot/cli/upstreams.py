@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from entrepot.cli.asking import confirm
-from entrepot.cli.client import Json, Missing, at
+from entrepot.cli.client import Json, Missing, Wrong, at
 from entrepot.cli.messages import Refused, UsageError, command, repeated, say
 from entrepot.cli.options import organisation_option, yes_option
 from entrepot.cli.output import (
@@ -13,6 +13,7 @@ from entrepot.cli.output import (
     as_json,
     at_most,
     made,
+    relative,
     show_json,
     show_list,
     show_one,
@@ -21,7 +22,12 @@ from entrepot.cli.output import (
     words,
 )
 from entrepot.cli.session import Session, open_session
-from entrepot.cli.upstream_credentials import credential_of, credential_options, explain_aws
+from entrepot.cli.upstream_credentials import (
+    credential_of,
+    credential_options,
+    explain_aws,
+    reads_secret,
+)
 from entrepot.model.upstreams import PRESETS
 
 
@@ -38,9 +44,32 @@ def _checked(item: Json) -> tuple[str, str]:
 
 def _state(item: Json) -> tuple[str, str]:
     state = item["state"]
-    if state["paused_until"]:
-        return f"down: {state['reason']}", "down"
-    return (f"limited: {state['reason']}", "limited") if state["limited_until"] else ("", "")
+    if until := state["paused_until"]:
+        return f"down, {_asked_again(until)}: {state['reason']}", "down"
+    if until := state["limited_until"]:
+        return f"limited, {_asked_again(until)}: {state['reason']}", "limited"
+    return "", ""
+
+
+def _doing(item: Json) -> tuple[str, str]:
+    """In a word; whether it was taken when it was tried, unless it is paused now."""
+    word = _state(item)[1]
+    return (word, word) if word else _checked(item)
+
+
+def _asked_again(until: str) -> str:
+    when_ = relative(until)
+    return f"asked again {when_ if when_.startswith('in ') else 'by the next pull'}"
+
+
+def _wrong(item: Json) -> tuple[str, str]:
+    """What the last check found, else what went wrong last, and when."""
+    if (found := item["check_error"]) is not None:
+        return found, found
+    state = item["state"]
+    if (found := state["last_error"]) is None:
+        return state["reason"] or "", state["reason"] or ""
+    return f"{relative(state['last_failed_at'])}: {found}", found
 
 
 def _limit(item: Json) -> tuple[str, str]:
@@ -56,7 +85,7 @@ _LIST: Columns = {
     "NAME": "name",
     "URL": "url",
     "CREDENTIAL": _credential,
-    "CHECK": _checked,
+    "STATE": _doing,
     "REQUESTS": "state.requests",
     "HITS": "state.hits",
     "LEFT": _limit,
@@ -73,7 +102,7 @@ _ONE: Columns = {
     "token service": "realm",
     "check": _checked,
     "checked": when("checked_at"),
-    "wrong": "check_error",
+    "wrong": _wrong,
     "members may mirror": words("member_patterns"),
     "state": _state,
     "limit left": _limit,
@@ -92,6 +121,9 @@ _members = click.option(
     metavar="PATTERN",
     help="Paths there of which members may make repositories: 'library/*', '**'.",
 )
+
+
+_FILE = " < FILE"  # where a secret is read from
 
 
 @click.group()
@@ -137,7 +169,10 @@ def add_upstream(
     body |= {field: value for field, value in given.items() if value is not None}
     if "ecr" in {name, options["preset"]} or (body.get("credential") or {}).get("kind") == "ecr":
         explain_aws(options, session.client.get(at("organisations", slug))["id"])
-    found = session.client.create(at("organisations", slug, "upstreams"), body)
+    try:
+        found = session.client.create(at("organisations", slug, "upstreams"), body)
+    except Wrong as error:
+        raise _with_next(error, body, options) from None
     _say_kept(found, f"added upstream {name} to {slug}")
     example = "library/redis" if found["preset"] == "docker-hub" else "PATH"
     say(
@@ -173,7 +208,15 @@ def list_upstreams(organisation: str | None, limit: int | None, *, as_json: bool
 def show_upstream(name: str, organisation: str | None, *, as_json: bool) -> None:
     """Show an upstream, and how it is doing."""
     session = open_session()
-    show_one(_find(session, name, organisation), _ONE, as_json=as_json)
+    found = _find(session, name, organisation)
+    show_one(found, _ONE, as_json=as_json)
+    if found["state"]["paused_until"] or found["check_error"]:
+        slug = found["organisation"]
+        say(
+            f"{name} has failed: try it now, or give it another credential",
+            command("upstream", "check", name, "--org", slug),
+            command("upstream", "rotate", name, "--org", slug),
+        )
 
 
 @upstream.command("check", short_help="Try an upstream's address and credential now.")
@@ -199,8 +242,8 @@ def check_upstream(
     if found["check_error"] is not None:
         raise Refused(
             f"{name} does not work: {found['check_error']}",
-            command("upstream", "rotate", name),
-            command("upstream", "show", name),
+            command("upstream", "rotate", name, "--org", found["organisation"]),
+            command("upstream", "show", name, "--org", found["organisation"]),
         )
     _say_kept(found, f"{name} works")
 
@@ -216,7 +259,7 @@ def rotate_upstream(name: str, organisation: str | None, **options: Any) -> None
     if credential is None and not options["anonymous"]:
         raise UsageError(
             "say which credential, such as a user name with its token",
-            repeated("--username", "NAME", "--password-stdin") + " < FILE",
+            repeated("--username", "NAME", "--password-stdin") + _FILE,
             repeated("--anonymous"),
         )
     _change(name, organisation, {}, credential, options)
@@ -290,10 +333,22 @@ def _change(
     if credential is not None and credential["kind"] == "ecr":
         slug = wanted["organisation"]
         explain_aws(options, session.client.get(at("organisations", slug))["id"])
-    found = session.client.change(at("upstreams", wanted["id"]), body)
+    try:
+        found = session.client.change(at("upstreams", wanted["id"]), body)
+    except Wrong as error:
+        raise _with_next(error, body, options) from None
     _say_kept(found, f"changed upstream {found['name']}")
     if options["as_json"]:
         show_json(found)
+
+
+def _with_next(error: Wrong, body: Json, options: dict[str, Any]) -> Refused:
+    """What was wrong, and where it was the credential, how to give another."""
+    if "credential" not in error.fields:
+        return error
+    if "credential" not in body:
+        return Refused(error.message, repeated("--username", "NAME", "--password-stdin") + _FILE)
+    return Refused(error.message, repeated() + (_FILE if reads_secret(options) else ""))
 
 
 def _say_kept(found: Json, what: str) -> None:
@@ -305,7 +360,7 @@ def _say_kept(found: Json, what: str) -> None:
     if not found["is_checked"]:
         say(
             f"it was not checked: {found['check_error']}",
-            command("upstream", "check", found["name"]),
+            command("upstream", "check", found["name"], "--org", found["organisation"]),
         )
     if found["url"].startswith("http://") and has_credential:
         say("it has no TLS: whoever is on the way can read the credential")

@@ -10,13 +10,21 @@ from entrepot.config.kinds import Section, Size
 
 
 class MirrorSettings(Section):
-    """What is known of upstreams without asking them."""
+    """What upstreams leave here: what they do not have, and repositories that pulls make."""
 
     missing_seconds: int = Field(
         default=30,
         ge=0,
         le=86_400,
         description="how long it counts that an upstream has no such tag or digest",
+    )
+    repositories: int = Field(
+        default=10_000,
+        ge=2,
+        description=(
+            "repositories of one upstream beyond which a pull makes no more; beyond half of that,"
+            " none without a credential"
+        ),
     )
 
 

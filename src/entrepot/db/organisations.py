@@ -50,6 +50,37 @@ async def find_default_place(tx: Transaction, path: str) -> Place | None:
     return _place(row, path)
 
 
+async def find_start(tx: Transaction, first: str, rest: str) -> Place | None:
+    """Where the path `first/rest` leads: to `rest` of an organisation, or in the default one.
+
+    Nowhere if `first` is a project, or belonged to somebody who is gone. One statement, whoever
+    `first` belongs to: the time of an answer tells nobody who is here.
+    """
+    row = await tx.fetch_one(
+        f"""
+        SELECT o.id, o.repository_creation, {READ_ONLY}, 1
+          FROM organisations AS o
+         WHERE (o.slug = :first OR o.public_id = :first)
+           AND o.deleted_at IS NULL
+         UNION ALL
+        SELECT o.id, o.repository_creation, {READ_ONLY}, 0
+          FROM installation AS i
+          JOIN organisations AS o ON o.id = CAST(i.value AS BIGINT)
+         WHERE i.name = 'default_organisation'
+           AND o.deleted_at IS NULL
+           AND NOT EXISTS (SELECT 1
+                             FROM organisations AS t
+                            WHERE t.slug = :first OR t.public_id = :first)
+           AND NOT EXISTS (SELECT 1
+                             FROM projects AS p
+                            WHERE p.public_id = :first)
+        """,
+        first=first,
+    )
+    whole = f"{first}/{rest}" if rest else first
+    return _place(row, rest if row is not None and row[3] else whole)
+
+
 async def find(tx: Transaction, name: str) -> Organisation | None:
     """The organisation with this public id or slug."""
     row = await tx.fetch_one(

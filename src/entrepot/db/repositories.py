@@ -227,6 +227,23 @@ def _freshness(source: Source | None) -> int | None:
     return source.freshness if source and source.freshness != DEFAULT_FRESHNESS else None
 
 
+async def count_of_upstream(tx: Transaction, upstream_id: int, *, limit: int) -> int:
+    """How many repositories come from an upstream, counted up to `limit`."""
+    row = await tx.fetch_one(
+        """
+        SELECT COUNT(*)
+          FROM (SELECT 1
+                  FROM repositories
+                 WHERE upstream_id = :upstream_id
+                   AND deleted_at IS NULL
+                 LIMIT :limit) AS counted
+        """,
+        upstream_id=upstream_id,
+        limit=limit,
+    )
+    return int(row[0] or 0) if row else 0
+
+
 async def has_first_component(tx: Transaction, organisation_id: int, component: str) -> bool:
     """Whether a repository's path in this organisation is or begins with `component`.
 

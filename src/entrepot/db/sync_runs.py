@@ -1,46 +1,86 @@
 """Runs of the tag sync: who does which, how far it came, and when the next is due."""
 
 import json
+from collections.abc import Collection
 
 from entrepot.db.database import Row, Transaction
-from entrepot.model.sync_runs import Cause, SyncCounts, SyncFailure, SyncRun
+from entrepot.model.sync_runs import Cause, SyncCounts, SyncFailure, SyncRun, Turn
 
 _COLUMNS = """id, repository_id, cause, started_at, ended_at, wanted, done, changed, removed,
                failed, fetched, error, failures, leader, beat"""
 
+# How many runs of each organisation go on, in all processes.
+_RUNNING = """
+          WITH running AS (SELECT c.organisation_id, COUNT(*) AS number
+                             FROM sync_runs AS s
+                             JOIN repositories AS c ON c.id = s.repository_id
+                            WHERE s.ended_at IS NULL
+                              AND s.leader <> ''
+                            GROUP BY c.organisation_id)
+"""
 
-async def find_due(tx: Transaction, *, now: int, latest: int, limit: int) -> list[int]:
-    """Repositories whose sync is due and not going on, the longest due first; deleted ones too.
 
+async def find_due(
+    tx: Transaction, *, now: int, latest: int, without: Collection[int]
+) -> Turn | None:
+    """The repository whose sync is due and not going on, and whose turn it is; deleted ones too.
+
+    That is one of the organisation with the fewest runs, `without` some; of those the longest due.
     One that is due later than `latest` was put off by a schedule that holds no more.
     """
-    rows = await tx.fetch_all(
-        """
-        SELECT r.id, r.sync_due_at
-          FROM repositories AS r
-         WHERE r.sync IS NOT NULL
-           AND r.sync_due_at <= :now
+    row = await tx.fetch_one(
+        f"""
+        {_RUNNING}
+        SELECT d.id, d.organisation_id, COALESCE(n.number, 0)
+          FROM (SELECT r.id, r.organisation_id, r.sync_due_at
+                  FROM repositories AS r
+                 WHERE r.sync IS NOT NULL
+                   AND r.sync_due_at <= :now
+                 UNION ALL
+                SELECT r.id, r.organisation_id, r.sync_due_at
+                  FROM repositories AS r
+                 WHERE r.sync IS NOT NULL
+                   AND r.sync_due_at > :latest) AS d
+          LEFT JOIN running AS n ON n.organisation_id = d.organisation_id
+         WHERE d.organisation_id NOT IN (SELECT CAST(value AS BIGINT) FROM json_each(:without))
            AND NOT EXISTS (SELECT 1
                              FROM sync_runs AS s
-                            WHERE s.repository_id = r.id
+                            WHERE s.repository_id = d.id
                               AND s.ended_at IS NULL)
-         UNION ALL
-        SELECT r.id, r.sync_due_at
-          FROM repositories AS r
-         WHERE r.sync IS NOT NULL
-           AND r.sync_due_at > :latest
-           AND NOT EXISTS (SELECT 1
-                             FROM sync_runs AS s
-                            WHERE s.repository_id = r.id
-                              AND s.ended_at IS NULL)
-         ORDER BY 2
-         LIMIT :limit
+         ORDER BY 3, d.sync_due_at
+         LIMIT 1
         """,
         now=now,
         latest=latest,
-        limit=limit,
+        without=json.dumps(sorted(without)),
     )
-    return [int(row[0] or 0) for row in rows]
+    if row is None:
+        return None
+    return Turn(int(row[0] or 0), int(row[1] or 0), int(row[2] or 0))
+
+
+async def find_waiting(tx: Transaction, *, without: Collection[int]) -> Turn | None:
+    """The run that no process does, and whose turn it is: in the order of `find_due`."""
+    row = await tx.fetch_one(
+        f"""
+        {_RUNNING}
+        SELECT d.organisation_id, COALESCE(n.number, 0), {_COLUMNS}
+          FROM (SELECT r.organisation_id, s.*
+                  FROM sync_runs AS s
+                  JOIN repositories AS r ON r.id = s.repository_id
+                 WHERE s.ended_at IS NULL
+                   AND s.leader = '') AS d
+          LEFT JOIN running AS n ON n.organisation_id = d.organisation_id
+         WHERE d.organisation_id NOT IN (SELECT CAST(value AS BIGINT) FROM json_each(:without))
+         ORDER BY 2, d.id
+         LIMIT 1
+        """,
+        without=json.dumps(sorted(without)),
+    )
+    if row is None:
+        return None
+    run = _run(row[2:])
+    return Turn(run.repository_id, int(row[0] or 0), int(row[1] or 0), run)
 
 
 async def put_off(tx: Transaction, repository_id: int, *, due_at: int) -> None:
@@ -80,13 +120,14 @@ async def begin(
     return _run(row)
 
 
-async def find_open(tx: Transaction, *, limit: int) -> list[SyncRun]:
-    """Runs that have not ended, by repository."""
+async def find_running(tx: Transaction, *, limit: int) -> list[SyncRun]:
+    """Runs that some process does, or did until it stopped."""
     rows = await tx.fetch_all(
         f"""
         SELECT {_COLUMNS}
           FROM sync_runs
          WHERE ended_at IS NULL
+           AND leader <> ''
          ORDER BY repository_id
          LIMIT :limit
         """,
@@ -96,7 +137,10 @@ async def find_open(tx: Transaction, *, limit: int) -> list[SyncRun]:
 
 
 async def take(tx: Transaction, run_id: int, *, seen: int, leader: str) -> bool:
-    """Do a run from its beginning, in place of whoever gave no sign of life since beat `seen`."""
+    """Do a run from its beginning, in place of whoever gave no sign of life since beat `seen`.
+
+    An empty `leader` leaves it to whoever takes it.
+    """
     changed = await tx.execute(
         """
         UPDATE sync_runs

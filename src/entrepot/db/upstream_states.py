@@ -7,7 +7,8 @@ from entrepot.db.database import Row, Transaction
 from entrepot.model.upstreams import UpstreamState
 
 _COLUMNS = """open_until, busy_until, reason, rate_limit, rate_remaining, rate_window,
-               rate_seen_at, requests, bytes, errors, hits, misses, coalesced, stale"""
+               rate_seen_at, last_error, last_failed_at, requests, bytes, errors, hits, misses,
+               coalesced, stale"""
 
 
 async def get(tx: Transaction, upstream_id: int) -> UpstreamState:
@@ -103,7 +104,7 @@ async def pause(tx: Transaction, upstream_id: int, *, until: int, reason: str) -
 
 
 async def add(tx: Transaction, upstream_id: int, counted: UpstreamState) -> None:
-    """Add what a process counted; what it saw of the rate limit counts if nobody saw it later."""
+    """Add what a process counted; what it saw of limit and failures counts if nobody saw later."""
     await tx.execute(
         """
         UPDATE upstream_states
@@ -125,6 +126,19 @@ async def add(tx: Transaction, upstream_id: int, counted: UpstreamState) -> None
         coalesced=counted.coalesced,
         stale=counted.stale,
     )
+    if counted.last_failed_at is not None:
+        await tx.execute(
+            """
+            UPDATE upstream_states
+               SET last_error = :error,
+                   last_failed_at = :failed_at
+             WHERE upstream_id = :upstream_id
+               AND COALESCE(last_failed_at, 0) <= :failed_at
+            """,
+            upstream_id=upstream_id,
+            error=counted.last_error,
+            failed_at=counted.last_failed_at,
+        )
     if counted.limit_seen_at is None:
         return
     await tx.execute(
@@ -146,9 +160,9 @@ async def add(tx: Transaction, upstream_id: int, counted: UpstreamState) -> None
 
 
 def _state(row: Row) -> UpstreamState:
-    numbers = [int(value or 0) for value in row[7:14]]
-    limit, remaining, window, seen_at = (
-        int(value) if value is not None else None for value in row[3:7]
+    numbers = [int(value or 0) for value in row[9:16]]
+    limit, remaining, window, seen_at, failed_at = (
+        int(value) if value is not None else None for value in (*row[3:7], row[8])
     )
     return UpstreamState(
         int(row[0] or 0),
@@ -158,5 +172,7 @@ def _state(row: Row) -> UpstreamState:
         remaining,
         window,
         seen_at,
+        str(row[7]) if row[7] is not None else None,
+        failed_at,
         *numbers,
     )

@@ -162,6 +162,10 @@ class UpstreamBroken(UpstreamError):
     """The upstream sent what it must not: wrong bytes, another type, a redirect astray."""
 
 
+class UpstreamLoop(UpstreamError):
+    """An upstream that leads back: this registry's own question came in again."""
+
+
 class UpstreamUnsafe(UpstreamError):
     """An address that this server must not reach, or a realm that is not the upstream's."""
 

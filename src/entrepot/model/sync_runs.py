@@ -56,6 +56,19 @@ class SyncRun:
     beat: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A repository whose turn to be synced it is, by `run` where somebody asked for it.
+
+    `running` counts the runs of its organisation that go on: who has fewer goes first.
+    """
+
+    repository_id: int
+    organisation_id: int
+    running: int
+    run: SyncRun | None = None
+
+
 def describe(failures: Sequence[SyncFailure], failed: int, wanted: int) -> str:
     """`3 of 120 tags failed: v1 (404), v2 (429), v3 (404)`."""
     named = ", ".join(f"{failure.tag} ({failure.reason})" for failure in failures[:NAMED_FAILURES])

@@ -195,7 +195,8 @@ class UpstreamState:
 
     `open_until`: nothing is asked before then (the breaker), `busy_until`: no manifest or list is,
     for that is what upstreams count; `reason` says why. `limit_*`: what its rate-limit headers
-    said last. The rest are sums since the upstream was added.
+    said last. `last_error` is what went wrong last, also where nobody was paused for it. The rest
+    are sums since the upstream was added.
     """
 
     open_until: int = 0
@@ -205,6 +206,8 @@ class UpstreamState:
     limit_remaining: int | None = None
     limit_window_seconds: int | None = None
     limit_seen_at: int | None = None
+    last_error: str | None = None
+    last_failed_at: int | None = None
     requests: int = 0
     bytes: int = 0
     errors: int = 0

@@ -60,6 +60,7 @@ class Registry:
     hosts: Hosts
 
     limits: ProtocolLimits
+    pseudonym: str  # of this node, where it passes questions on to upstreams
 
 
 @dataclass(slots=True)

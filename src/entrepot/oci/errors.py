@@ -71,6 +71,7 @@ ON_THE_WIRE: Mapping[type[EntrepotError], tuple[int, Code]] = {
     errors.UpstreamSlow: (504, Code.UNAVAILABLE),
     errors.UpstreamBroken: (502, Code.UNAVAILABLE),
     errors.UpstreamUnsafe: (502, Code.UNAVAILABLE),
+    errors.UpstreamLoop: (508, Code.UNAVAILABLE),
     errors.StorageFull: (507, Code.UNAVAILABLE),
     errors.StorageFailed: (503, Code.UNAVAILABLE),
     errors.Unavailable: (503, Code.UNAVAILABLE),
@@ -84,6 +85,10 @@ ON_THE_WIRE: Mapping[type[EntrepotError], tuple[int, Code]] = {
 }
 
 _RETRY_SECONDS: Mapping[int, int] = {429: 30, 503: 2, 507: 60}
+# podman, skopeo and CRI-O wait four times for as long as they are told, a minute at most, before
+# they show the sentence or go on to the next mirror; containerd and docker do not wait. While an
+# upstream has us wait, a question to us costs it nothing: the sentence alone says the whole time.
+_UPSTREAM_RETRY_SECONDS = 10
 _JSON: Header = (b"content-type", b"application/json")
 # Values that help a caller; all others are for the log alone.
 _DETAIL = frozenset(
@@ -118,6 +123,8 @@ def answer_error(error: EntrepotError, headers: list[Header]) -> Answer:
         seconds = error.values.get("retry_after")
         if not isinstance(seconds, int):
             seconds = _RETRY_SECONDS[status]
+        if isinstance(error, errors.UpstreamBusy):
+            seconds = min(seconds, _UPSTREAM_RETRY_SECONDS)
         answer.headers.append((b"retry-after", b"%d" % seconds))
     if isinstance(content_range := error.values.get("content_range"), str):
         answer.headers.append((b"content-range", content_range.encode()))

@@ -5,6 +5,7 @@ from typing import Protocol
 from entrepot.blobs.answers import Announced, Arriving, File
 from entrepot.model.access import Place, Repository
 from entrepot.model.digests import Digest
+from entrepot.model.errors import UpstreamLoop
 from entrepot.model.names import Reference
 from entrepot.model.stored import ReferrerPage, StoredManifest, TagPage
 from entrepot.oci.call import Call, Registry
@@ -40,10 +41,11 @@ class Reads(Protocol):
 
 
 def choose(registry: Registry, call: Call) -> tuple[Reads, Repository]:
-    """The reads of the repository that was asked for. Raises NameUnknown."""
+    """The reads of the repository that was asked for. Raises NameUnknown, UpstreamLoop."""
     repository = call.repository
     if repository.source is None:
         return registry.pull, repository
+    _require_no_loop(registry, call)
     registry.last_access.note(repository.id)
     return registry.mirror, repository
 
@@ -54,7 +56,18 @@ async def appear(registry: Registry, call: Call, reference: Reference | None) ->
     Raises NameUnknown, UpstreamError.
     """
     if isinstance(call.where, Place) and call.where.source is not None:
+        _require_no_loop(registry, call)
         call.where = await registry.first_pull.enter(call.actor, call.target, call.where, reference)
+
+
+def _require_no_loop(registry: Registry, call: Call) -> None:
+    """Raises UpstreamLoop for what this node asks an upstream, and so itself."""
+    if call.request.came_by(registry.pseudonym):
+        message = (
+            "this registry asks itself for this: the upstream of this name is the registry's own "
+            "address"
+        )
+        raise UpstreamLoop(message, name=str(call.name))
 
 
 def warn(headers: list[Header], warning: str) -> None:

@@ -58,7 +58,10 @@ class Addresses:
     async def organisation_of(self, label: str | None) -> int | None:
         """The organisation of a host's label, or the default one."""
         async with self._database.read() as tx:
-            place = await self._start(tx, label, "")
+            if label is not None:
+                place = await organisations.find_place(tx, label, "")
+            else:
+                place = await organisations.find_default_place(tx, "")
         return place.organisation_id if place is not None else None
 
     async def place(self, tx: Transaction, address: Address) -> Place:
@@ -72,29 +75,22 @@ class Addresses:
         """The same, by host and path alone."""
         name = address.name
         if address.label is not None:
-            place = await self._start(tx, address.label, name.text)
+            place = await organisations.find_place(tx, address.label, name.text)
             return await self._within(tx, place, name)
-        place = await organisations.find_place(tx, name.first, name.rest)
-        if place is not None:
-            return await self._within(tx, place if name.rest else None, name)
-        if is_public_id(name.first):
-            project = await projects.find_place(tx, name.first)
-            if project is not None:
-                return await self._within(tx, project if not name.rest else None, name)
-        if await organisations.is_taken(tx, name.first):
-            # It was somebody's who is gone. Whoever still pulls by it must not get what somebody
-            # else has put there since.
-            raise NameUnknown(NO_REPOSITORY, name=str(name))
-        return await self._within(tx, await self._start(tx, None, name.text), name)
+        place = await organisations.find_start(tx, name.first, name.rest)
+        if place is None and is_public_id(name.first) and not name.rest:
+            place = await projects.find_place(tx, name.first)
+        # Else it was somebody's who is gone. Whoever still pulls by it must not get what somebody
+        # else has put there since.
+        return await self._within(tx, place if place and place.path else None, name)
 
     async def find(self, tx: Transaction, address: Address) -> Repository | Place:
         """The repository there, or the place where one could be. Raises NameUnknown."""
         place = await self.place(tx, address)
         repository = await repositories.find(tx, place)
         # Asked for what is there as well: the time of a refusal must not tell that it is.
-        is_own = place.project_id is not None  # a project's builds
-        free = place if is_own else await namespaces.find(tx, place)
-        where = repository or free
+        free = await namespaces.find(tx, place)
+        where = repository or (free if place.project_id is None else place)  # a project's builds
         if address.ns and not await namespaces.may_answer(tx, where, address.ns):
             raise NameUnknown(NO_REPOSITORY, name=str(address.name), ns=address.ns)
         return where
@@ -130,13 +126,6 @@ class Addresses:
             if source is None:  # a pull never fails because of a quota
                 await require_repository(tx, where)
         return repository
-
-    @staticmethod
-    async def _start(tx: Transaction, label: str | None, path: str) -> Place | None:
-        """A path in the organisation of a host's label, or in the default one."""
-        if label is not None:
-            return await organisations.find_place(tx, label, path)
-        return await organisations.find_default_place(tx, path)
 
     @staticmethod
     async def _within(tx: Transaction, place: Place | None, name: RepositoryName) -> Place:

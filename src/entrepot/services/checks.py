@@ -6,6 +6,7 @@ are relaxed, for whatever a crash takes is asked for again.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import TypeVar
 
 import structlog
@@ -79,7 +80,7 @@ class Checks:
             return
 
         async def work(tx: Transaction, current: Repository) -> None:
-            await self.store(tx, current, tag, received, asked_at)
+            await self._keep(tx, current, tag, received, asked_at)
 
         await self._write(repository, work)
 
@@ -99,11 +100,25 @@ class Checks:
 
         async def work(tx: Transaction, current: Repository) -> None:
             if received is not None:
-                await self.store(tx, current, digest, received, asked_at)
+                await self._keep(tx, current, digest, received, asked_at)
             else:
                 await lookups.forget(tx, current.id, str(digest))
 
         await self._write(repository, work)
+
+    async def require_there(self, source: Source, reference: Reference | None) -> None:
+        """That the upstream has such a manifest, or for None a list of tags. Raises UpstreamError.
+
+        What answers HEAD without a digest may be anything, and has to show a manifest.
+        """
+        async with self._remotes.calling(source.upstream_id) as remote:
+            if reference is None:
+                async with aclosing(remote.tags(source.path)) as pages:
+                    await anext(pages, None)
+                return
+            head = await remote.head_manifest(source.path, str(reference))
+        if head.digest is None:
+            await self.fetch(source, reference)
 
     async def fetch(self, source: Source, reference: Reference) -> Received:
         """A manifest that is what it says, not kept yet. Raises UpstreamError, StorageFull."""
@@ -118,7 +133,7 @@ class Checks:
         self._store.require_space()
         return received
 
-    async def store(
+    async def _keep(
         self,
         tx: Transaction,
         repository: Repository,
@@ -200,9 +215,9 @@ class Checks:
             names = await self.tag_names(source_of(repository))
         except UpstreamMissing:
             names = []
-        await self.store_names(repository, names, asked_at)
+        await self._keep_names(repository, names, asked_at)
 
-    async def store_names(self, repository: Repository, names: list[str], asked_at: int) -> None:
+    async def _keep_names(self, repository: Repository, names: list[str], asked_at: int) -> None:
         """Keep a list of tags, which counts once it is whole."""
         for start in range(0, len(names), _NAMES):
             batch = names[start : start + _NAMES]

@@ -7,9 +7,9 @@ from entrepot.blobs.spool import Spool
 from entrepot.services.fetch_progress import Progress
 
 # What is received while a batch is written: below it the hand-over to a thread costs more than the
-# work, above it memory grows without gain.
-_BATCH_BYTES = 1024 * 1024
-_BATCH_PIECES = 512  # the kernel takes at most 1,024 in one write
+# work, above it memory grows for little gain.
+_BATCH_BYTES = 2 * 1024 * 1024
+_BATCH_PIECES = 512  # an upstream may send bytes one by one, and each costs many more in memory
 
 
 class Filling:
@@ -48,9 +48,11 @@ class Filling:
             raise self._failure
 
     def _write(self) -> None:
-        batch, self._batch, self._gathered = self._batch, [], 0
-        self._progress.remember(self._spool.size, batch)
-        self._writing = self._spool.append(batch)
+        # One piece from here on: each that is handed to a thread or a reader has its price.
+        piece = b"".join(self._batch)
+        self._batch, self._gathered = [], 0
+        self._progress.remember(self._spool.size, piece)
+        self._writing = self._spool.append(piece)
         self._writing.add_done_callback(self._written)
 
     def _written(self, writing: "asyncio.Future[None]") -> None:

@@ -2,16 +2,18 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import structlog
 
 from entrepot.blobs.answers import File
 from entrepot.blobs.spool import Spool
-from entrepot.db import blobs
+from entrepot.db import blobs, upstreams
 from entrepot.db.fetches import FetchRow
+from entrepot.model.access import Repository
 from entrepot.model.digests import Digest
 from entrepot.model.errors import NotFound, ObjectMissing, UpstreamBroken, UpstreamDown
+from entrepot.model.stored import LinkedBlob
 from entrepot.services.fetch_fill import Filling
 from entrepot.services.fetch_lead import Means
 from entrepot.services.fetch_progress import Progress
@@ -27,15 +29,22 @@ _COPY_BYTES = 1024 * 1024
 
 
 class Following:
-    """One fetch that another process leads."""
+    """One fetch that another process leads, for the repositories that wait for it here."""
 
     def __init__(
-        self, means: Means, relays: Relays, upstream_id: int, digest: Digest, progress: Progress
+        self,
+        means: Means,
+        relays: Relays,
+        upstream_id: int,
+        digest: Digest,
+        holders: Mapping[int, Repository],
+        progress: Progress,
     ) -> None:
         self._means = means
         self._relays = relays
         self._upstream_id = upstream_id
         self._digest = digest
+        self._holders = holders
         self._progress = progress
         self._watch = Watch(means, upstream_id, digest, progress)
         self._tailing = Tailing(means, digest, progress, self._watch)
@@ -105,9 +114,11 @@ class Following:
         return None
 
     async def _complete(self, spool: Spool) -> Left | None:
-        """The fetch was ended: what is missing here is in the store, or still to be fetched."""
-        async with self._means.database.read() as tx:
-            blob = await blobs.find_from(tx, self._upstream_id, str(self._digest))
+        """The fetch was ended: what is missing here is in the store, or still to be fetched.
+
+        Raises UpstreamError for whoever waits here and may not have it.
+        """
+        blob = await self._proved()
         try:
             file = self._means.store.open(blob.storage_key, blob.size) if blob else None
         except ObjectMissing:
@@ -121,6 +132,32 @@ class Following:
         spool.discard()
         await spool.close()
         return None
+
+    async def _proved(self) -> LinkedBlob | None:
+        """The blob, if it is in the store for all who wait here. Raises UpstreamError.
+
+        That its leader was asked to fetch it for one of them proves nothing: it may have been
+        refused, and what is stored be of others. So whoever does not hold it asks now.
+        """
+        digest = str(self._digest)
+        async with self._means.database.read() as tx:
+            asking = {
+                holder.source.path
+                for id_, holder in self._holders.items()
+                if holder.source is not None and await blobs.find(tx, id_, digest) is None
+            }
+        origins = {await self._ask(path) for path in asking}
+        async with self._means.database.read() as tx:
+            upstream = await upstreams.get(tx, self._upstream_id)
+            # A process may have asked where the upstream was before it was led elsewhere.
+            if not self._holders or upstream is None or origins - {upstream.origin}:
+                return None
+            return await blobs.find_from(tx, self._upstream_id, digest)
+
+    async def _ask(self, path: str) -> str:
+        async with self._means.remotes.calling(self._upstream_id) as remote:
+            await remote.head_blob(path, self._digest)
+            return remote.origin
 
 
 async def _pieces(file: File, start: int) -> AsyncIterator[bytes]:

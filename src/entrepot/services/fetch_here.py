@@ -219,7 +219,12 @@ class Fetch:
         Raises GivenUp, and what leading raises.
         """
         following = Following(
-            self._means, self._relays, self._source.upstream_id, self._digest, self.progress
+            self._means,
+            self._relays,
+            self._source.upstream_id,
+            self._digest,
+            self.holders,
+            self.progress,
         )
         while True:
             left = await following.follow(row, spool)

@@ -34,6 +34,9 @@ _PAUSES = (0.0, 0.5, 2.0)  # seconds before each attempt that follows one withou
 _BEAT_SECONDS = 3.0
 _LOOK_SECONDS = 1.0
 _RETRY_SECONDS = 30
+# What a fetch counts for before its bytes have come. Not all that an upstream announces: who sends
+# nothing after that would take the room of everybody.
+_CLAIMED_BYTES = 1024 * 1024 * 1024
 
 
 class RemoteBlob(Protocol):
@@ -194,7 +197,7 @@ class Leading:
             if blob.size == 0 and not spool.is_right():
                 # There is no last byte that could be held back.
                 raise self._broken("no bytes")
-            refusal = self._announce(blob.size)
+            refusal = self._announce(spool, blob.size)
             if refusal is None:
                 await self._take(blob, spool)
         if refusal is not None:
@@ -212,7 +215,7 @@ class Leading:
             raise UpstreamDown(message, digest=str(self._digest), at=spool.size, size=size)
         self._require_right(spool)
 
-    def _announce(self, size: int | None) -> EntrepotError | None:
+    def _announce(self, spool: Spool, size: int | None) -> EntrepotError | None:
         """Tell everybody what the upstream has answered; why we cannot take it, if we cannot."""
         known = self._progress.size
         if self._is_announced:
@@ -220,8 +223,11 @@ class Leading:
                 raise self._broken("another length than before")
             return None
         limit = self._means.limits.spool_bytes
-        used = self._means.spools.used_bytes()
-        if used + (size or 0) > limit:
+        needed = max(size or 0, spool.size)
+        # Before the others are counted: of two that come at once, one sees the other at least.
+        spool.expect(min(needed, _CLAIMED_BYTES))
+        used = self._means.spools.used_bytes(besides=spool)
+        if used + needed > limit:
             message = (
                 f"blobs that are being fetched take {used} bytes and this one {size or 'some'},"
                 f" of at most {limit}; try again, or have the operator allow more:"

@@ -145,9 +145,10 @@ class Fetches:
     async def _stored(self, repository: Repository, digest: Digest) -> File | None:
         """The blob, if somebody has it and this repository may."""
         async with self._means.database.read() as tx:
+            blob = await blobs.find_from(tx, _source(repository).upstream_id, str(digest))
+            # Asked last: a fetch that ends between the two has linked what the first one found.
             linked = await blobs.find(tx, repository.id, str(digest))
-            blob = linked or await blobs.find_from(tx, _source(repository).upstream_id, str(digest))
-        file = await self._open(blob)
+        file = await self._open(linked or blob)
         if file is None or linked is not None:
             return file
         # Somebody else's: what one credential fetched is another's once that has proved access.

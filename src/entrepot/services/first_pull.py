@@ -2,7 +2,7 @@
 
 import asyncio
 
-from entrepot.db import lookups, manifests, repositories
+from entrepot.db import repositories
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Action, Actor, Place, Repository
 from entrepot.model.clock import Clock
@@ -14,25 +14,23 @@ from entrepot.model.errors import (
     Unavailable,
     UpstreamMissing,
 )
-from entrepot.model.names import Reference, Tag
-from entrepot.model.received import Received
+from entrepot.model.names import Reference
 from entrepot.model.upstreams import Source
 from entrepot.services.access import Access
 from entrepot.services.addresses import NO_REPOSITORY, Address, Addresses
 from entrepot.services.checks import Checks
-from entrepot.services.remotes import Remotes
 
-Given = Received | list[str]
 _Key = tuple[Source, int, str, str]
 
 _MOST_DENIED = 10_000
 
 
 class FirstPull:
-    """Asks the upstream first: only what it gave makes a repository.
+    """Asks the upstream first: only what it has makes a repository, which then reads as any other.
 
     Names that it does not have leave nothing behind but a short memory of this process, `denied`
-    µs long.
+    µs long. `most`: repositories of one upstream beyond which a pull makes none; nobody in
+    particular makes any beyond half of that, so that strangers leave room for those who are known.
     """
 
     def __init__(
@@ -42,17 +40,17 @@ class FirstPull:
         access: Access,
         addresses: Addresses,
         checks: Checks,
-        remotes: Remotes,
         *,
         denied: int,
+        most: int,
     ) -> None:
         self._database = database
         self._clock = clock
         self._access = access
         self._addresses = addresses
         self._checks = checks
-        self._remotes = remotes
         self._denied = denied
+        self._most = most
         self._running: dict[_Key, asyncio.Task[Repository]] = {}
         self._denied_until: dict[_Key, int] = {}
 
@@ -61,7 +59,7 @@ class FirstPull:
     ) -> Repository:
         """The repository that the first pull of `reference`, or of the list of tags, makes.
 
-        Raises NameUnknown, UpstreamError, Unauthenticated.
+        Raises NameUnknown, UpstreamError, Unauthenticated, Denied.
         """
         source = place.source
         if source is None or place.read_only is not None:
@@ -98,50 +96,37 @@ class FirstPull:
         """One question for all who ask the same in this process; it outlives them."""
         async with self._database.read() as tx:
             made = await repositories.find(tx, place)
-        if made is not None:
-            return made  # since its name was looked up
-        asked_at = self._clock.now()
-        self._remotes.note_miss(source.upstream_id)
-        given: Given
+            if made is not None:
+                return made  # since its name was looked up
+            await self._require_room(tx, actor, source)
         try:
-            if reference is None:
-                given = await self._checks.tag_names(source)
-            else:
-                given = await self._checks.fetch(source, reference)
+            await self._checks.require_there(source, reference)
         except UpstreamMissing as error:
             raise NameUnknown(_NOTHING, name=str(address.name)) from error
-        repository = await self._make(actor, address, source, reference, given, asked_at)
-        if isinstance(given, list) and _comes_from(repository, source):
-            await self._checks.store_names(repository, given, asked_at)
-        return repository
-
-    async def _make(
-        self,
-        actor: Actor,
-        address: Address,
-        source: Source,
-        reference: Reference | None,
-        given: Given,
-        asked_at: int,
-    ) -> Repository:
-        """Judge again, and make the repository with what its upstream gave."""
 
         async def work(tx: Transaction) -> Repository:
             where = await self._access.admit(tx, actor, Action.PULL, address)
             if isinstance(where, Place) and where.source != source:
                 raise NameUnknown(NO_REPOSITORY, name=str(address.name))
-            now = self._clock.now()
-            repository = await self._addresses.ensure(tx, actor, address, where, now)
-            if (
-                isinstance(given, Received)
-                and reference is not None
-                and _comes_from(repository, source)
-                and not await _has(tx, repository, reference)
-            ):
-                await self._checks.store(tx, repository, reference, given, asked_at)
-            return repository
+            if isinstance(where, Place):
+                await self._require_room(tx, actor, source)
+            return await self._addresses.ensure(tx, actor, address, where, self._clock.now())
 
         return await self._database.write(work)
+
+    async def _require_room(self, tx: Transaction, actor: Actor, source: Source) -> None:
+        """Raises Denied."""
+        most = self._most // 2 if actor.is_anonymous else self._most
+        if await repositories.count_of_upstream(tx, source.upstream_id, limit=most) < most:
+            return
+        if actor.is_anonymous:
+            message = "log in to pull this: only those who are known add to so many repositories"
+            raise Denied(message, repositories=most)
+        message = (
+            f"there are {most} repositories of this upstream already; delete some, or have the "
+            "operator allow more: ENTREPOT_MIRROR__REPOSITORIES"
+        )
+        raise Denied(message, repositories=most)
 
     def _end(self, key: _Key, done: asyncio.Task[Repository]) -> None:
         if self._running.get(key) is done:
@@ -167,19 +152,3 @@ def _result(task: asyncio.Task[Repository]) -> Repository:
     if isinstance(error, EntrepotError):
         raise type(error)(error.message, **error.values) from error
     return task.result()
-
-
-def _comes_from(repository: Repository, source: Source) -> bool:
-    """Whether this is the repository of what was asked, and not one that somebody pushed to."""
-    found = repository.source
-    return found is not None and (found.upstream_id, found.path) == (
-        source.upstream_id,
-        source.path,
-    )
-
-
-async def _has(tx: Transaction, repository: Repository, reference: Reference) -> bool:
-    """Whether another first pull of the same has stored it."""
-    if isinstance(reference, Tag):
-        return await lookups.find(tx, repository.id, reference.text) is not None
-    return await manifests.find(tx, repository.id, reference) is not None

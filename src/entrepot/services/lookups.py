@@ -26,6 +26,7 @@ _REMEMBERED = 1 * HOUR  # what an upstream denied; after that nobody needs the r
 log = structlog.get_logger()
 
 Key = tuple[int, str]
+Work = Callable[[], Awaitable[None]]
 
 
 class Lookups:
@@ -41,19 +42,20 @@ class Lookups:
         repository_id: int,
         reference: str,
         seen_at: int | None,
-        work: Callable[[], Awaitable[None]],
+        work: Work,
+        in_vain: Callable[[], None],
     ) -> tuple[asyncio.Task[None], bool]:
         """The task that finds out, and whether it ran already.
 
         It outlives whoever waits for it, so wait without cancelling it. When it is done without an
         error the answer is in the database. `work` asks and stores; it does not run where another
         process was just doing the same, which is seen by an answer that is not of `seen_at` any
-        more.
+        more; where that one got none, `in_vain` is called first.
         """
         key = (repository_id, reference)
         if (running := self._running.get(key)) is not None:
             return running, True
-        task = asyncio.create_task(self._run(key, seen_at, work))
+        task = asyncio.create_task(self._run(key, seen_at, work, in_vain))
         self._running[key] = task
         task.add_done_callback(lambda done: self._end(key, done))
         return task, False
@@ -82,17 +84,17 @@ class Lookups:
             log.error("lookup.failed", reference=key[1], exc_info=error)
 
     async def _run(
-        self, key: Key, seen_at: int | None, work: Callable[[], Awaitable[None]]
+        self, key: Key, seen_at: int | None, work: Work, in_vain: Callable[[], None]
     ) -> None:
         try:
             async with asyncio.timeout(_MOST_SECONDS):
-                await self._claim_or_follow(key, seen_at, work)
+                await self._claim_or_follow(key, seen_at, work, in_vain)
         except TimeoutError as error:
             message = "the upstream registry was asked for too long without an answer"
             raise UpstreamSlow(message, reference=key[1]) from error
 
     async def _claim_or_follow(
-        self, key: Key, seen_at: int | None, work: Callable[[], Awaitable[None]]
+        self, key: Key, seen_at: int | None, work: Work, in_vain: Callable[[], None]
     ) -> None:
         claim = secrets.randbits(62)
         over = 0
@@ -101,6 +103,7 @@ class Lookups:
             if found is None:
                 return
             over = found
+            in_vain()
         if known.checked_at != seen_at:
             await self._extend(key, claim, until=0)  # somebody else was just done with it
             return

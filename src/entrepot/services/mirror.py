@@ -15,8 +15,9 @@ from entrepot.model.stored import Referrer, ReferrerPage, StoredManifest, TagPag
 from entrepot.model.upstreams import SYNCED, Lookup, MirroredTag
 from entrepot.services.checks import Checks, is_immutable, source_of
 from entrepot.services.fetches import Fetches
+from entrepot.services.lookups import Work
 from entrepot.services.objects import require_whole
-from entrepot.services.patience import Patience, Work
+from entrepot.services.patience import Patience
 from entrepot.services.pull import Pull
 from entrepot.services.remotes import Remotes
 

@@ -1,6 +1,5 @@
 """Namespace mirrors of organisations: making, listing, changing and ending them."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -26,13 +25,12 @@ from entrepot.services.addresses import DEFAULT_ORGANISATION, Address, Addresses
 from entrepot.services.audit import record
 from entrepot.services.organisations import NONE_PUBLIC, STALE, require_version
 from entrepot.services.pull_through import FRESHNESS, no_upstream
+from entrepot.services.upstream_forms import PATTERN_MEANS, is_pattern
 
 MIRRORS = 100  # of one organisation
 PATTERNS = 100  # of a mirror, of each kind
-PATTERN = r"[a-z0-9._/*-]{1,255}"
 PREFIX_LENGTH = 128  # so that the names below fit into addresses
 
-_PATTERN = re.compile(PATTERN)
 _CHANGEABLE = frozenset({"allow", "deny", "freshness", "is_public"})
 _NO_MIRROR = "no such mirror, or none that you may see"
 
@@ -99,7 +97,11 @@ class NamespaceMirrors:
             if await namespaces.count(tx, entered.id) >= MIRRORS:
                 raise Denied(f"an organisation has at most {MIRRORS} namespace mirrors")
             if made is not None:
-                message = f"{_shown(prefix)} mirrors {made.upstream_name} already"
+                message = (
+                    f"{_shown(prefix)} mirrors {made.upstream_name} already; change that:"
+                    f" entrepot mirror set {_shown(prefix)}, or end it: entrepot mirror rm"
+                    f" {_shown(prefix)}"
+                )
                 raise Taken(message, field="prefix")
             await self._require_reached(tx, entered, prefix)
             now = self._clock.now()
@@ -261,9 +263,9 @@ def _require_fields(fields: Mapping[str, object]) -> None:
         if field not in _CHANGEABLE:
             raise FieldInvalid(f"{field} stays as it was made", field=field)
         if isinstance(value, tuple) and (
-            len(value) > PATTERNS or not all(_PATTERN.fullmatch(word) for word in value)
+            len(value) > PATTERNS or not all(is_pattern(word) for word in value)
         ):
-            message = f"at most {PATTERNS} paths of the upstream with * and **: library/**"
+            message = f"at most {PATTERNS} patterns: {PATTERN_MEANS}"
             raise FieldInvalid(message, field=field)
         if field == "freshness" and not (isinstance(value, int) and 0 <= value <= FRESHNESS):
             raise FieldInvalid(f"freshness is 0 to {FRESHNESS} seconds", field=field)

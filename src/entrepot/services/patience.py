@@ -1,7 +1,6 @@
 """How long a client waits for an upstream's answer, and what it hears instead."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from weakref import WeakSet
 
 from entrepot.model.access import Repository
@@ -17,7 +16,7 @@ from entrepot.model.errors import (
 )
 from entrepot.model.upstreams import DEFAULT_FRESHNESS, SYNCED
 from entrepot.services.checks import source_of
-from entrepot.services.lookups import Key, Lookups
+from entrepot.services.lookups import Key, Lookups, Work
 from entrepot.services.recent import Recent
 from entrepot.services.remotes import Remotes
 
@@ -30,8 +29,6 @@ _SECONDS_AFTER_FAILURE = 0.25
 _FAILURES = (UpstreamError, StorageFull, StorageFailed, Unavailable)
 # These do not pass by themselves, so the upstream is not asked again at once.
 _REFUSALS = (UpstreamForbidden, UpstreamRefused)
-
-Work = Callable[[], Awaitable[None]]
 
 
 class Patience:
@@ -105,9 +102,12 @@ class Patience:
     def _start(
         self, repository: Repository, key: Key, seen_at: int | None, work: Work
     ) -> asyncio.Task[None]:
-        task, is_running = self._lookups.once(*key, seen_at, work)
+        upstream_id = source_of(repository).upstream_id
+        task, is_running = self._lookups.once(
+            *key, seen_at, work, lambda: self._remotes.look_again(upstream_id)
+        )
         if is_running:
-            self._remotes.note_coalesced(source_of(repository).upstream_id)
+            self._remotes.note_coalesced(upstream_id)
         return task
 
     def _raise(self, key: Key, task: asyncio.Task[None]) -> None:

@@ -25,8 +25,8 @@ IS_FIXED = (
 
 _FIXED = frozenset({"name", "path", "url"})
 _PATTERNS: Mapping[str, tuple[re.Pattern[str], str]] = {
-    "sync": (re.compile(SYNC), "sync is all, newest:N, or a pattern of tags such as v*"),
-    "warm_tags": (re.compile(WARM), f"at most {WORDS} patterns of tags"),
+    "sync": (re.compile(SYNC), "sync is all, newest:N such as newest:20, or a pattern such as v*"),
+    "warm_tags": (re.compile(WARM), f"at most {WORDS} patterns of tags such as v*"),
     "warm_platforms": (re.compile(PLATFORM), f"at most {WORDS} platforms such as linux/amd64"),
 }
 _FLAGS = frozenset({"accepts_push", "may_shadow", "keeps_deleted"})
@@ -68,7 +68,7 @@ def changed(before: PullThrough, fields: Mapping[str, object]) -> PullThrough:
         raise FieldInvalid(message, field="upstream.freshness")
     if fields.get("may_shadow") and not after.accepts_push:
         message = (
-            "nothing is pushed over the upstream's tags where nothing is pushed: accept pushes"
+            "pushes over the upstream's tags are for where pushes are accepted: --accept-push too"
         )
         raise FieldInvalid(message, field="upstream.may_shadow")
     return replace(

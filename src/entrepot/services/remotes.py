@@ -94,6 +94,11 @@ class Remotes:
         if (line := self._lines.get(upstream_id)) is not None:
             line.gate.reset()
 
+    def look_again(self, upstream_id: int) -> None:
+        """Read how the upstream is doing before its next call: another process asked in vain."""
+        if (line := self._lines.get(upstream_id)) is not None:
+            line.gate.is_outdated = True
+
     def note_hit(self, upstream_id: int) -> None:
         """Something was served without asking the upstream."""
         self._counts.hit(upstream_id)

@@ -248,7 +248,11 @@ class Repositories:
         except NameUnknown:
             is_reached = False
         if not is_reached:
-            message = f"addresses that begin with {name.first} mean something else here"
+            message = (
+                f"addresses that begin with {name.first}/ lead to the organisation or project of"
+                " that name; choose another path, or make a repository there:"
+                f" entrepot repository create {name.first}/NAME"
+            )
             raise Taken(message, field="path")
 
     async def update(

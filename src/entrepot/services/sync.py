@@ -7,6 +7,7 @@ stopped is done again from its beginning by another: that repeats some questions
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import replace
@@ -19,7 +20,7 @@ from entrepot.model.access import Action, Actor
 from entrepot.model.clock import SECOND, Clock
 from entrepot.model.errors import EntrepotError, FieldInvalid, NameUnknown, NotFound, Unavailable
 from entrepot.model.ids import new_id, to_text
-from entrepot.model.sync_runs import Cause, SyncCounts, SyncRun, describe
+from entrepot.model.sync_runs import Cause, SyncCounts, SyncRun, Turn, describe
 from entrepot.model.tenancy import Change
 from entrepot.services.access import Access, require_writable
 from entrepot.services.addresses import NO_REPOSITORY
@@ -33,7 +34,7 @@ KEPT_RUNS = 50  # of a repository
 _BEAT_SECONDS = 2.0
 _DEAD = 30 * SECOND  # without a sign of life, as whoever waits for one counts it
 _LONGEST_SECONDS = 21_600.0
-_OPEN = 1_000  # runs that one look sees
+_RUNNING = 1_000  # runs of all processes that one look sees
 
 log = structlog.get_logger()
 
@@ -61,6 +62,7 @@ class Syncs:
         self._concurrency = concurrency
         self._leader = secrets.token_hex(8)
         self._running: dict[int, asyncio.Task[None]] = {}
+        self._organisations: dict[int, int] = {}  # of the runs that go on here
         self._looking: set[asyncio.Task[None]] = set()
         self._seen: dict[int, tuple[int, int]] = {}  # run: beat, and when it was seen first
         self._one_look = asyncio.Lock()
@@ -113,12 +115,19 @@ class Syncs:
         return found[:limit], len(found) > limit
 
     async def look(self) -> int:
-        """Begin what is due and take what nobody does, while there is room; how many runs.
+        """Take what nobody does and begin what is due, while there is room; how many runs.
 
         Raises Unavailable.
         """
         async with self._one_look:
-            return await self._take_open() + await self._begin_due()
+            await self._free_dead()
+            begun = 0
+            while self._room > 0 and (turn := await self._next()) is not None:
+                if turn.run is not None:
+                    begun += await self._take(turn.run, turn.organisation_id)
+                else:
+                    begun += await self._begin(turn)
+            return begun
 
     async def close(self) -> None:
         """Stop, and leave what goes on to others."""
@@ -131,77 +140,92 @@ class Syncs:
     def _room(self) -> int:
         return self._concurrency - len(self._running)
 
-    async def _take_open(self) -> int:
+    async def _free_dead(self) -> None:
+        """Have runs whose process gave no sign of life for long wait for another."""
         async with self._database.read() as tx:
-            found = await sync_runs.find_open(tx, limit=_OPEN)
-        taken = 0
-        for run in sorted(found, key=lambda run: run.id):
-            if self._room > 0 and self._is_nobodys(run) and await self._take(run):
-                taken += 1
+            found = await sync_runs.find_running(tx, limit=_RUNNING)
+        for run in found:
+            if self._is_dead(run):
+                await self._give(run, "")
         self._seen = {run.id: self._seen[run.id] for run in found if run.id in self._seen}
-        return taken
 
-    def _is_nobodys(self, run: SyncRun) -> bool:
-        """Whether a run has no process, or one that gave no sign of life for long."""
+    def _is_dead(self, run: SyncRun) -> bool:
         if run.id in self._running:
             return False
         now = self._clock.now()
         beat, since = self._seen.setdefault(run.id, (run.beat, now))
         if beat != run.beat:
             self._seen[run.id] = (run.beat, now)
-            return not run.leader
-        return not run.leader or now - since > _DEAD
+            return False
+        return now - since > _DEAD
 
-    async def _take(self, run: SyncRun) -> bool:
-        is_ours = await self._database.write(
-            lambda tx: sync_runs.take(tx, run.id, seen=run.beat, leader=self._leader),
-            durable=False,
-        )
+    async def _next(self) -> Turn | None:
+        """Whose turn it is, of what was asked for and what is due.
+
+        One place is left free for others than the organisation that has all the rest, whose runs
+        may last for hours.
+        """
+        counted = Counter(self._organisations.values())
+        most = max(1, self._concurrency - 1)
+        without = [organisation for organisation, count in counted.items() if count >= most]
+        due = None
+        now = self._clock.now()
+        async with self._database.read(scan=True) as tx:
+            waiting = await sync_runs.find_waiting(tx, without=without)
+            if self._schedule.is_on:
+                latest = self._schedule.latest(now)
+                due = await sync_runs.find_due(tx, now=now, latest=latest, without=without)
+        if due is None or (waiting is not None and waiting.running <= due.running):
+            return waiting
+        return due
+
+    async def _take(self, run: SyncRun, organisation_id: int) -> bool:
+        is_ours = await self._give(run, self._leader)
         if is_ours:
-            self._lead(run)
+            self._lead(run, organisation_id)
         return is_ours
 
-    async def _begin_due(self) -> int:
-        if not self._schedule.is_on or self._room <= 0:
-            return 0
+    async def _give(self, run: SyncRun, leader: str) -> bool:
+        return await self._database.write(
+            lambda tx: sync_runs.take(tx, run.id, seen=run.beat, leader=leader), durable=False
+        )
+
+    async def _begin(self, turn: Turn) -> bool:
         now = self._clock.now()
-        latest = self._schedule.latest(now)
-        async with self._database.read() as tx:
-            due = await sync_runs.find_due(tx, now=now, latest=latest, limit=self._room)
-        begun = 0
-        for repository_id in due:
-            run_id = new_id()
+        run_id = new_id()
 
-            async def work(
-                tx: Transaction, repository_id: int = repository_id, run_id: int = run_id
-            ) -> SyncRun | None:
-                repository = await repositories.find_by_id(tx, repository_id)
-                run = None  # of one that was deleted, maybe with its organisation
-                if repository is not None and repository.source is not None:
-                    run = await sync_runs.begin(
-                        tx,
-                        run_id,
-                        repository_id,
-                        cause=Cause.SCHEDULE,
-                        leader=self._leader,
-                        now=now,
-                    )
-                    if run.id != run_id:
-                        return None  # it is due still when that one has ended
-                due_at = self._schedule.next(repository_id, now)
-                await sync_runs.put_off(tx, repository_id, due_at=due_at)
-                return run
+        async def work(tx: Transaction) -> SyncRun | None:
+            repository = await repositories.find_by_id(tx, turn.repository_id)
+            run = None  # of one that was deleted, maybe with its organisation
+            if repository is not None and repository.source is not None:
+                run = await sync_runs.begin(
+                    tx,
+                    run_id,
+                    turn.repository_id,
+                    cause=Cause.SCHEDULE,
+                    leader=self._leader,
+                    now=now,
+                )
+                if run.id != run_id:
+                    return None  # it is due still when that one has ended
+            due_at = self._schedule.next(turn.repository_id, now)
+            await sync_runs.put_off(tx, turn.repository_id, due_at=due_at)
+            return run
 
-            run = await self._database.write(work, durable=False)
-            if run is not None:
-                self._lead(run)
-                begun += 1
-        return begun
+        run = await self._database.write(work, durable=False)
+        if run is not None:
+            self._lead(run, turn.organisation_id)
+        return run is not None
 
-    def _lead(self, run: SyncRun) -> None:
+    def _lead(self, run: SyncRun, organisation_id: int) -> None:
         task = asyncio.create_task(self._do(replace(run, leader=self._leader)))
         self._running[run.id] = task
-        task.add_done_callback(lambda _: self._running.pop(run.id, None))
+        self._organisations[run.id] = organisation_id
+        task.add_done_callback(lambda _: self._forget(run.id))
+
+    def _forget(self, run_id: int) -> None:
+        self._running.pop(run_id, None)
+        self._organisations.pop(run_id, None)
 
     async def _do(self, run: SyncRun) -> None:
         """Do a run to its end, unless it becomes somebody else's."""

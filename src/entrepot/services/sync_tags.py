@@ -193,9 +193,8 @@ class TagSync:
                     await self._sync_once(name)
             except UpstreamBusy as error:
                 wait = error.values.get("retry_after")
-                if not isinstance(wait, int) or wait > _PATIENCE_SECONDS:
-                    return error
-                if attempt == _ATTEMPTS - 1:
+                is_last = attempt == _ATTEMPTS - 1
+                if is_last or not isinstance(wait, int) or wait > _PATIENCE_SECONDS:
                     return error
                 await asyncio.sleep(wait)
             except _OF_ONE_TAG as error:

@@ -70,6 +70,11 @@ class UpstreamCounts:
         if isinstance(error, UpstreamMissing):
             return
         self.add(upstream_id, errors=1)
+        self._counted[upstream_id] = replace(
+            self._counted[upstream_id],
+            last_error=error.message,
+            last_failed_at=self._clock.now(),
+        )
         reason = next((_REASONS[kind] for kind in type(error).__mro__ if kind in _REASONS), "other")
         self._reasons[upstream_id, reason] = self._reasons.get((upstream_id, reason), 0) + 1
 

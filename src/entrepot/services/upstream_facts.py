@@ -17,6 +17,16 @@ class UpstreamFacts:
     is_managed: bool
 
 
+def facts_of(
+    upstream: Upstream, state: UpstreamState, now: int, *, is_managed: bool
+) -> UpstreamFacts:
+    """What is known now: a pause that the upstream asked for ends by itself."""
+    if state.busy_until <= now:
+        reason = state.reason if state.open_until else ""
+        state = replace(state, busy_until=0, reason=reason)
+    return UpstreamFacts(upstream, state, is_managed)
+
+
 def tried_with(upstream: Upstream, auth: Auth, tried: Tried, now: int) -> Upstream:
     """The upstream with another credential, and how that was taken."""
     return replace(

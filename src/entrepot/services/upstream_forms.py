@@ -20,10 +20,15 @@ from entrepot.services.upstream_secrets import kind_of
 from entrepot.upstream.origins import Origin
 
 PATTERNS = 50
-PATTERN = r"[a-z0-9._*/-]{1,255}"
+PATTERN = r"[a-z0-9._*-]{1,255}(?:/[a-z0-9._*-]{1,255})*"
+PATTERN_MEANS = (
+    "paths of the upstream without / at either end, with * within a component and ** across them:"
+    " library/*, acme/**"
+)
 NAME = r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?"
 CUSTOM = "custom"
 
+_PATTERN_LENGTH = 255
 _NAME = re.compile(NAME)
 _PATTERN = re.compile(PATTERN)
 _ACCOUNT = re.compile(r"\d{12}")
@@ -80,11 +85,14 @@ def require_name(name: str) -> None:
 
 def require_patterns(patterns: tuple[str, ...]) -> None:
     """Raises FieldInvalid."""
-    if len(patterns) > PATTERNS or not all(_PATTERN.fullmatch(each) for each in patterns):
-        message = (
-            f"at most {PATTERNS} patterns of the upstream's paths, with * and **: library/* or **"
-        )
+    if len(patterns) > PATTERNS or not all(is_pattern(each) for each in patterns):
+        message = f"at most {PATTERNS} patterns: {PATTERN_MEANS}"
         raise FieldInvalid(message, field="member_patterns")
+
+
+def is_pattern(text: str) -> bool:
+    """Whether something can fit this; no path begins or ends with a slash."""
+    return len(text) <= _PATTERN_LENGTH and _PATTERN.fullmatch(text) is not None
 
 
 def preset_of(new: NewUpstream) -> Preset:

@@ -130,8 +130,9 @@ class Gate:
         wait = until - self._clock.now()
         if wait > _PATIENCE:
             message = (
-                f"the upstream {self._name} allows no more requests now; wait, or give it a"
-                f" credential that may make more: entrepot upstream rotate {self._name}"
+                f"the upstream {self._name} allows no more requests now, again in"
+                f" {_seconds(wait)} s; wait, or give it a credential that may make more:"
+                f" entrepot upstream rotate {self._name}"
             )
             raise UpstreamBusy(message, retry_after=_seconds(wait))
         if wait > 0:

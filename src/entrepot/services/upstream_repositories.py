@@ -176,14 +176,13 @@ def _read_reference(url: str) -> tuple[str, str]:
     if not names_host:
         host, path = "docker.io", f"{host}{slash}{path}"
     path = path.strip("/")
-    if _REFERENCE_END.search(path):
-        message = "leave the tag or digest out: a repository has all of them"
-        raise FieldInvalid(message, field="upstream.url")
     return f"{scheme}://{host.lower()}", path
 
 
 def _path(path: str, preset: Preset, *, field: str) -> str:
     """A path as the upstream knows it. Raises FieldInvalid."""
+    if _REFERENCE_END.search(path):
+        raise FieldInvalid("leave the tag or digest out: a repository has all", field=field)
     first, _, rest = path.strip("/").partition("/")
     if first in preset.aliases and rest:
         path = rest

@@ -42,12 +42,14 @@ class Trials:
         self._ambient = ambient
 
     async def before_saving(self, trial: Trial, *, save_unchecked: bool) -> Tried:
-        """Raises FieldInvalid and Denied for what is wrong.
+        """Whoever reads a refusal sees that nothing was saved. Raises FieldInvalid, Denied.
 
         Raises UpstreamDown and UpstreamBusy for what cannot be known now, unless that may be saved.
         """
         try:
             return Tried(await self._try(trial))
+        except FieldInvalid as error:
+            raise FieldInvalid(f"{error.message}; nothing was saved", **error.values) from error
         except (UpstreamDown, UpstreamBusy) as error:
             if save_unchecked:
                 return Tried(None, error.message)

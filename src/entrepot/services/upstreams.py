@@ -35,7 +35,7 @@ from entrepot.services.access import Access
 from entrepot.services.audit import record
 from entrepot.services.organisations import STALE, require_version
 from entrepot.services.remotes import Remotes
-from entrepot.services.upstream_facts import UpstreamFacts, shown, tried_with
+from entrepot.services.upstream_facts import UpstreamFacts, facts_of, shown, tried_with
 from entrepot.services.upstream_forms import (
     NewUpstream,
     UpstreamChanges,
@@ -60,6 +60,7 @@ class _Plan:
     origin: str
     auth: Auth | None = None
     tried: Tried | None = None
+    sealed: str | None = None
 
 
 class Upstreams:
@@ -98,8 +99,10 @@ class Upstreams:
                     tx, entered.id, for_members=not is_managed, after=after, limit=limit + 1
                 )
             states = await upstream_states.find_all(tx, [each.id for each in found])
+        now = self._clock.now()
         facts = [
-            UpstreamFacts(each, states.get(each.id, UpstreamState()), is_managed) for each in found
+            facts_of(each, states.get(each.id, UpstreamState()), now, is_managed=is_managed)
+            for each in found
         ]
         return facts[:limit], len(facts) > limit
 
@@ -114,7 +117,7 @@ class Upstreams:
             if not is_managed and not (may_use and found.member_patterns):
                 raise NotFound(NO_UPSTREAM)
             state = await upstream_states.get(tx, upstream_id)
-        return UpstreamFacts(found, state, is_managed)
+        return facts_of(found, state, self._clock.now(), is_managed=is_managed)
 
     async def create(self, actor: Actor, organisation: str, new: NewUpstream) -> UpstreamFacts:
         """Add an upstream whose address and credential were tried.
@@ -174,6 +177,8 @@ class Upstreams:
 
         async def work(tx: Transaction) -> tuple[Upstream, UpstreamState]:
             found = await self._manage(tx, actor, upstream_id)
+            if await _is_stored(tx, upstream_id, plan.sealed):  # by this, before an unknown COMMIT
+                return found, await upstream_states.get(tx, upstream_id)
             require_version(found.version, version)
             if _dialled(found) != _dialled(plan.before):
                 raise Stale(STALE)  # what was tried is not what would be stored
@@ -187,8 +192,7 @@ class Upstreams:
             if not await upstreams.update(tx, changed):
                 raise Stale(STALE)
             if plan.auth is not None:
-                sealed = seal_auth(self._seal, found.organisation_id, upstream_id, plan.auth)
-                await upstreams.rotate(tx, changed, sealed)
+                await upstreams.rotate(tx, changed, plan.sealed)
                 await upstream_states.close(tx, upstream_id)
             action = "upstream.changed" if plan.auth is None else "upstream.credential-changed"
             await self._record(tx, actor, action, found, shown(changed))
@@ -197,7 +201,7 @@ class Upstreams:
 
         after, state = await self._database.write(work)
         self._remotes.forget(upstream_id)
-        return UpstreamFacts(after, state, is_managed=True)
+        return facts_of(after, state, self._clock.now(), is_managed=True)
 
     async def check(
         self, actor: Actor, upstream_id: int, *, accept_realm: bool = False
@@ -230,7 +234,7 @@ class Upstreams:
 
         after, state = await self._database.write(work)
         self._remotes.forget(upstream_id)
-        return UpstreamFacts(after, state, is_managed=True)
+        return facts_of(after, state, self._clock.now(), is_managed=True)
 
     async def delete(self, actor: Actor, upstream_id: int, *, version: int | None) -> None:
         """Remove an upstream that nothing uses, and forget its credential.
@@ -280,7 +284,8 @@ class Upstreams:
         )
         trial = Trial(entered.slug, before.name, preset.name, origin, auth)
         tried = await self._trials.before_saving(trial, save_unchecked=changes.save_unchecked)
-        return _Plan(before, origin, auth, tried)
+        sealed = seal_auth(self._seal, before.organisation_id, upstream_id, auth)
+        return _Plan(before, origin, auth, tried, sealed)
 
     async def _try_again(
         self, upstream: Upstream, sealed: str | None, *, accept_realm: bool
@@ -365,6 +370,12 @@ NO_UPSTREAM = "no such upstream registry, or none that you may use"
 
 def _dialled(upstream: Upstream) -> tuple[str, int]:
     return upstream.origin, upstream.credential_version
+
+
+async def _is_stored(tx: Transaction, upstream_id: int, sealed: str | None) -> bool:
+    """Whether this very secret is: no two seals of one are alike."""
+    stored = await upstreams.get_with_secret(tx, upstream_id) if sealed else None
+    return stored is not None and stored[1] == sealed
 
 
 async def _require_free(tx: Transaction, organisation_id: int, name: str) -> None:

@@ -35,7 +35,7 @@ _READING = frozenset({"pull", "metadata_read"})
 
 
 class Authoriser:
-    """The proofs for one upstream and one credential."""
+    """The proofs for one upstream and one credential; `remedy` is for one that is refused."""
 
     def __init__(
         self,
@@ -47,7 +47,9 @@ class Authoriser:
         preset: str,
         clock: Clock,
         observe: Callable[[Observation], None],
+        remedy: str,
     ) -> None:
+        self.remedy = remedy
         self._name = name
         self._origin = origin
         self._preset = preset
@@ -55,7 +57,7 @@ class Authoriser:
         self._auth = auth
         # What counts now: what was pinned, or what an unchecked upstream has said since.
         self._handshake = handshake or Handshake(Challenge.NONE)
-        self._service = TokenService(outbound, name, clock, observe)
+        self._service = TokenService(outbound, name, clock, observe, remedy)
         self._tokens = TokenCache(clock)
         self._ecr = self._azure = None
         if isinstance(auth, EcrAuth):

@@ -82,7 +82,10 @@ class TokenCache:
 
 
 class TokenService:
-    """The token service that an upstream named, and how it answers."""
+    """The token service that an upstream named, and how it answers.
+
+    `remedy` is what to do about a credential that it refuses.
+    """
 
     def __init__(
         self,
@@ -90,11 +93,13 @@ class TokenService:
         name: str,
         clock: Clock,
         observe: Callable[[Observation], None],
+        remedy: str,
     ) -> None:
         self._outbound = outbound
         self._clock = clock
         self._observe = observe
         self._name = name
+        self._remedy = remedy
         self._called = f"the token service of the upstream {name}"
 
     async def token(self, realm: str, service: str, scope: str, basic: str | None) -> Token:
@@ -150,12 +155,8 @@ class TokenService:
                     + ("; if it is private, give the upstream a credential" if is_anonymous else "")
                 )
                 return UpstreamForbidden(message, status=status, reason="forbidden")
-            message = (
-                f"{self._called} wants a credential; add one: entrepot upstream rotate {self._name}"
-                if is_anonymous
-                else f"{self._called} refuses the credential ({status}); renew it:"
-                f" entrepot upstream rotate {self._name}"
-            )
+            what = "wants a credential" if is_anonymous else f"refuses the credential ({status})"
+            message = f"{self._called} {what}; {self._remedy}"
             return UpstreamRefused(message, status=status, reason="refused")
         message = f"{self._called} answers {status}, which is not in its protocol"
         if 300 <= status < 400:  # noqa: PLR2004  # redirects

@@ -130,13 +130,20 @@ class Calls:
         status, called = answer.status, answer.called
         if status == 404:  # noqa: PLR2004
             return UpstreamMissing(f"{called} does not have this", status=status)
+        wait = retry_after(answer.headers.get("Retry-After"), self._clock.now())
         if status == 429:  # noqa: PLR2004
-            wait = retry_after(answer.headers.get("Retry-After"), self._clock.now())
             message = f"{called} has us wait (429)" + (f"; again in {wait} s" if wait else "")
             return UpstreamBusy(message, retry_after=wait, status=status, reason="busy")
+        if status == 508:  # noqa: PLR2004
+            message = (
+                f"{called} leads back to this registry (508); give it the address of another, or"
+                " this repository another path"
+            )
+            return UpstreamBroken(message, status=status, reason="loop")
         if status >= 500:  # noqa: PLR2004
             message = f"{called} fails ({status}); try again later, or look at its status page"
-            return UpstreamDown(message, status=status, reason="status")
+            told = {"retry_after": wait} if wait is not None and self._is_own(answer.url) else {}
+            return UpstreamDown(message, status=status, reason="status", **told)
         if status in {401, 403}:
             return self._forbidden(answer, is_named=is_named)
         message = f"{called} answers {status}, which is not in the protocol"
@@ -149,10 +156,7 @@ class Calls:
             message = f"{answer.called} refuses what the registry sent us for ({status}); try again"
             return UpstreamBroken(message, status=status, reason="storage")
         if is_named and status == 401 and self._authoriser.is_plain:  # noqa: PLR2004
-            message = (
-                f"{self.called} refuses the credential (401); renew it:"
-                f" entrepot upstream rotate {self.name}"
-            )
+            message = f"{self.called} refuses the credential (401); {self._authoriser.remedy}"
             return UpstreamRefused(message, status=status, reason="refused")
         message = f"{self.called} says that this does not exist or is not for us ({status}); " + (
             "check the path, and what its credential may read"

@@ -130,7 +130,8 @@ class Outbound:
     """Requests to other servers; one pool of connections for each event loop.
 
     With a `proxy` the proxy resolves names, so that addresses are judged here as far as they are
-    known here. Raises SettingsInvalid for a `ca_file` that cannot be read.
+    known here. `pseudonym` is how we call ourselves in `Via` (RFC 9110, section 7.6.3), by which
+    we know our own questions. Raises SettingsInvalid for a `ca_file` that cannot be read.
     """
 
     def __init__(
@@ -140,12 +141,14 @@ class Outbound:
         proxy: str = "",
         ca_file: Path | None = None,
         deadlines: Deadlines | None = None,
+        pseudonym: str = USER_AGENT,
     ) -> None:
         if ca_file is not None:
             _require_readable(ca_file)
         self.guard = Guard(allow)
         self.proxy = proxy
         self.ca_file = ca_file
+        self._via = f"1.1 {pseudonym}"
         self._deadlines = deadlines or Deadlines()
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = (
             WeakKeyDictionary()
@@ -227,7 +230,7 @@ class Outbound:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
-            headers={"User-Agent": USER_AGENT},
+            headers={"User-Agent": USER_AGENT, "Via": self._via},
             timeout=aiohttp.ClientTimeout(
                 total=None,
                 connect=limits.connect,
@@ -288,10 +291,16 @@ _MEANINGS: tuple[
         "has a host without an address; check its name, and this server's DNS",
     ),
     (
-        (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError),
+        aiohttp.ClientConnectorCertificateError,
         "tls",
         UpstreamDown,
         "has no certificate that this server trusts; its operator can: ENTREPOT_OUTBOUND__CA_FILE",
+    ),
+    (
+        aiohttp.ClientSSLError,
+        "tls",
+        UpstreamDown,
+        "speaks no TLS that this server knows; check the port, or give its address with http://",
     ),
     (
         (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError),

@@ -39,6 +39,8 @@ from entrepot.upstream.remote import full_path
 
 # What will be the same tomorrow, unlike a host that does not answer.
 _LASTING = {"dns", "tls"}
+_REMEDY = "give one that may read there"
+_NAMED = "a user name and password: --username NAME --password-stdin"
 
 
 async def probe(
@@ -62,7 +64,7 @@ async def probe(
     except UpstreamError as error:
         raise FieldInvalid(error.message, field="url") from None
     clock = SystemClock()
-    authoriser = Authoriser(outbound, name, at, handshake, auth, preset, clock, _unseen)
+    authoriser = Authoriser(outbound, name, at, handshake, auth, preset, clock, _unseen, _REMEDY)
     try:
         await _prove(outbound, at, authoriser, auth, name)
         if path is not None:
@@ -135,14 +137,14 @@ async def _prove(
     challenge = authoriser.handshake.challenge
     if isinstance(auth, NoAuth):
         if challenge is Challenge.BASIC:
-            message = f"the upstream {name} serves nobody without a user name and password"
+            message = f"the upstream {name} serves nobody without {_NAMED}"
             raise UpstreamRefused(message)
         return
     if challenge is Challenge.NONE:
         return  # who asks nobody takes any; a repository may ask
     if (header := await authoriser.prove()) is None:
         if challenge is Challenge.BASIC:
-            message = f"the upstream {name} wants a user name and password"
+            message = f"the upstream {name} wants {_NAMED}"
             raise UpstreamRefused(message)
         return
     called, headers = f"the upstream {name}", {"Authorization": header}
@@ -151,7 +153,7 @@ async def _prove(
             message = f"{called} fails ({answer.status}); try again, or save it unchecked"
             raise UpstreamDown(message, status=answer.status, reason="status")
         if answer.status != 200:  # noqa: PLR2004
-            message = f"{called} refuses the credential ({answer.status}); check it, and its rights"
+            message = f"{called} refuses the credential ({answer.status}); {_REMEDY}"
             raise UpstreamRefused(message, status=answer.status)
 
 

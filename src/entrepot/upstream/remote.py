@@ -67,7 +67,8 @@ class Remote:
         observe: Callable[[Observation], None],
     ) -> None:
         at = Origin.parse(origin)
-        authoriser = Authoriser(outbound, name, at, handshake, auth, preset, clock, observe)
+        remedy = f"set one that it takes: entrepot upstream rotate {name}"
+        authoriser = Authoriser(outbound, name, at, handshake, auth, preset, clock, observe, remedy)
         self._calls = Calls(outbound, name, at, authoriser, clock, observe)
         self.name = name
         self.origin = origin

@@ -16,7 +16,7 @@ from entrepot.web.requests import Request, Send
 
 Header = tuple[bytes, bytes]
 _PIECE_BYTES = 1024 * 1024
-_ARRIVING_BYTES = 512 * 1024  # at most: what arrives gives less where many read
+_ARRIVING_BYTES = 1024 * 1024  # at most: what arrives gives less where many read
 _PATHSEND = "http.response.pathsend"
 
 log = structlog.get_logger()

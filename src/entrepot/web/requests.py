@@ -65,6 +65,14 @@ class Request:
         """Whether a proxy says that it asks for somebody else."""
         return any(key in _FORWARDED or key.startswith(b"x-forwarded-") for key in self._headers)
 
+    def came_by(self, pseudonym: str) -> bool:
+        """Whether a server of this name has passed it on (`Via`, RFC 9110, section 7.6.3)."""
+        if b"via" not in self._headers:
+            return False
+        lines = [value for key, value in self.scope["headers"] if key == b"via"]
+        hops = [hop.split() for hop in b",".join(lines).decode("latin-1").split(",")]
+        return any(pseudonym in hop[1:2] for hop in hops)
+
     def header_bytes(self) -> int:
         """How large the headers are."""
         return sum([len(key) + len(value) for key, value in self.scope["headers"]])

@@ -19,6 +19,7 @@ from urllib.parse import parse_qs
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 import botocore.session
+import pytest
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.sts.models import sts_backends
 from werkzeug.serving import make_server
@@ -81,6 +82,16 @@ class Aws:
             server.shutdown()
             thread.join(10)
             server.server_close()
+
+    def lead_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have whoever reads the variables of AWS's own libraries find these, and no identity."""
+        for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_CA_BUNDLE"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", self.url)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+        monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
 
     def check_permissions(self, *, on: bool = True) -> None:
         """From now on a call needs a known key and a policy that allows it."""

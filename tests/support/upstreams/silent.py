@@ -54,9 +54,9 @@ class Canary:
         self.heard: list[bytes] = []
 
     @contextmanager
-    def listening(self, host: str = "127.0.0.1") -> Iterator["Canary"]:
+    def listening(self, host: str = "127.0.0.1", port: int = 0) -> Iterator["Canary"]:
         """Listen until the block ends."""
-        with socket.create_server((host, 0)) as listener:
+        with socket.create_server((host, port)) as listener:
             self.port = listener.getsockname()[1]
             thread = threading.Thread(target=self._count, args=(listener,), daemon=True)
             thread.start()

@@ -2,8 +2,8 @@
 
 from entrepot.db.revisions.dialect import run
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 
 # `orphaned_at` is when a manifest lost its last root by a deletion: from then on it waits for
 # collection. NULL where it never had one, or the tag moved on: then it ages by retention.
