@@ -20,7 +20,7 @@ def test_what_is_found_is_shown_and_mended_on_demand(stored: Stored):
 
     found = stored.run("fsck")
     assert found.returncode == 1
-    assert "blob without its object" in found.stdout
+    assert "blob whose object is missing or cut" in found.stdout
     assert "entrepot admin fsck --repair" in found.stderr
 
     mended = stored.run("fsck", "--repair", "--json")

@@ -21,9 +21,11 @@ from entrepot.db import (
     tag_patterns,
     tags,
     tokens,
+    usage,
 )
 from entrepot.db.migrate import migrate
 from entrepot.model.clock import DAY, SystemClock
+from entrepot.model.usage import Period
 
 
 class Explaining:
@@ -148,6 +150,38 @@ def test_what_people_browse_is_found_by_an_index_in_its_order(explaining, walk):
     steps = [step for plan in explaining.plans for step in plan]
     assert steps
     assert not [step for step in steps if step.startswith("SCAN") or "TEMP B-TREE" in step]
+
+
+USAGE = {
+    "current": lambda tx: usage.current(tx, 1),
+    "repositories": lambda tx: usage.page_of_repositories(tx, 1, PERIOD, after="", limit=100),
+    "projects": lambda tx: usage.page_of_projects(tx, 1, PERIOD, after="", limit=100),
+}
+
+
+@pytest.mark.parametrize("question", USAGE)
+def test_usage_is_found_by_an_index(explaining, question):
+    asyncio.run(_or_nothing(USAGE[question](explaining)))
+
+    (plan,) = explaining.plans
+    assert not [step for step in plan if _walks(step)]
+
+
+def test_the_fold_touches_the_lines_of_its_deltas_alone(explaining):
+    asyncio.run(usage.fold(explaining, [1, 2], day=PERIOD.end))
+
+    steps = [step for plan in explaining.plans for step in plan]
+    assert "SEARCH byte_deltas USING INDEX sqlite_autoindex_byte_deltas_1 (id=?)" in steps
+    assert not [step for step in steps if _walks(step)]
+
+
+PERIOD = Period.of_month("2026-03")
+_DERIVED = {"CONSTANT", "each_delta", "json_each", "k", "d"}
+
+
+def _walks(step: str) -> bool:
+    """Whether a step walks a table, and not what the statement has made itself."""
+    return step.startswith("SCAN") and step.split()[1] not in _DERIVED
 
 
 def test_a_mirrored_tag_is_found_by_keys_alone(explaining):

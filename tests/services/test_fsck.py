@@ -126,7 +126,7 @@ async def test_a_missing_and_a_short_object_are_found_and_become_damage(world, c
     damage.remove(check.path_of(first))
     damage.truncate(check.path_of(second))
 
-    assert await check.kinds() == ["blob without its object"] * 2
+    assert await check.kinds() == ["blob whose object is missing or cut"] * 2
     mended = await check.run(repair=True)
 
     assert [finding.is_mended for finding in mended] == [True, True]

@@ -290,3 +290,48 @@ def test_bytes_are_written_for_people(count, text):
 
 def test_the_layers_of_these_tests_differ():
     assert len({Digest.of(layer) for layer in LAYERS}) == len(LAYERS)
+
+
+class Hearing:
+    """A database that tells the statements of its writes."""
+
+    def __init__(self, database):
+        self._database = database
+        self.statements = []
+
+    def __getattr__(self, name):
+        return getattr(self._database, name)
+
+    async def write(self, work, *, durable=True):
+        return await self._database.write(lambda tx: work(Heard(tx, self)), durable=durable)
+
+
+class Heard:
+    """A transaction of it."""
+
+    def __init__(self, tx, hearing):
+        self._tx, self._hearing = tx, hearing
+
+    def __getattr__(self, name):
+        call = getattr(self._tx, name)
+
+        def heard(sql, **values):
+            self._hearing.statements.append(" ".join(sql.split()))
+            return call(sql, **values)
+
+        return heard
+
+
+async def test_a_push_without_a_quota_asks_nothing_of_usage(acme):
+    where = address("acme/app")
+    await acme.upload(acme.actor, where, LAYERS[0])
+    acme.push._database = hearing = Hearing(acme.database)
+
+    await push(acme, acme.actor, where, document(config=LAYERS[0]), "v1")
+
+    assert hearing.statements
+    assert not [each for each in hearing.statements if "usage_points" in each]
+    assert len([each for each in hearing.statements if "INTO byte_deltas" in each]) == 2
+    await limit(acme, tags=5)
+    await push(acme, acme.actor, where, document(config=LAYERS[0]), "v2")
+    assert [each for each in hearing.statements if "usage_points" in each]

@@ -9,10 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from entrepot.db import accounts
 from entrepot.db import usage as usage_rows
 from entrepot.model.clock import DAY, HOUR
+from entrepot.model.ids import new_id
 from entrepot.model.usage import GB, MONTH_SECONDS, Measured, Period
 from entrepot.services.usage import Usage
+from tests.services.conftest import address
 
 START = Period.of_month("2026-03").start
 ORG = 7
@@ -179,3 +182,37 @@ def test_a_period_is_of_whole_days():
 
     assert days == Period.of_month("2026-02")
     assert (days.first, days.last) == (date(2026, 2, 1), date(2026, 2, 28))
+
+
+async def test_a_push_that_was_collected_after_six_hours_costs_six_hours(empty):
+    actor = await empty.token("org", "acme")
+    begun_at = empty.clock.now()
+    digest = await empty.upload(actor, address("acme/app"), b"x" * 1_000)
+    ((organisation, repository),) = await empty.rows(
+        "SELECT organisation_id, id FROM repositories WHERE path = 'app'"
+    )
+    await empty.usage.fold()
+    empty.clock.advance(6 * HOUR)
+
+    async def collect(tx):
+        await accounts.lost(
+            tx,
+            organisation_id=organisation,
+            repository_id=repository,
+            sizes={str(digest): 1_000},
+            now=empty.clock.now(),
+            ids=(new_id(), new_id()),
+        )
+
+    await empty.database.write(collect)
+    empty.clock.advance(DAY)
+
+    period = Period(begun_at - begun_at % DAY, empty.clock.now())
+    for fold in (False, True):  # folded or not, it is the same
+        if fold:
+            await empty.usage.fold()
+        async with empty.database.read() as tx:
+            of_organisation, of_repositories = await usage_rows.measure(tx, organisation, period)
+        assert of_organisation == of_repositories
+        assert of_organisation.bytes == 0
+        assert of_organisation.byte_seconds == pytest.approx(1_000 * 6 * 3_600, abs=1)

@@ -95,4 +95,4 @@ def _tell(found: list[Finding], count: int, *, repair: bool) -> None:
     elif not repair and any(finding.can_mend for finding in found):
         say(f"found {count}; to mend what can be mended:", "entrepot admin fsck --repair")
     else:
-        click.echo(f"found {count}; {left} cannot be mended by a command: see docs", err=True)
+        say(f"found {count}; no command mends {left} of it: docs/scrub.md says what does")

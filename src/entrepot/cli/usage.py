@@ -114,7 +114,8 @@ def _lines(found: Json) -> list[Json]:
         name: str(Decimal(whole[name]) - sum(Decimal(line["usage"][name]) for line in lines))
         for name in ("gb_months", "price")
     }
-    if rest["bytes"] > 0 or rest["byte_seconds"] > 0:
+    # Each line is rounded.
+    if rest["bytes"] > 0 or rest["byte_seconds"] > len(lines):
         lines.append({"name": "(others, or deleted)", "usage": rest})
     for line in lines:
         share = Decimal(line["usage"]["byte_seconds"]) / (whole["byte_seconds"] or 1)

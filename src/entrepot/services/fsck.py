@@ -13,6 +13,7 @@ from entrepot.blobs.disk import DiskStore, StoredObject
 from entrepot.db import blobs, fsck, scrub, tombstones
 from entrepot.db.database import Database, Transaction
 from entrepot.db.fsck import Account, StoredBody
+from entrepot.db.scrub import Affected
 from entrepot.model.clock import Clock
 from entrepot.model.digests import is_named
 from entrepot.model.errors import DigestInvalid, ManifestInvalid, ObjectMissing, StorageFailed
@@ -118,28 +119,30 @@ class Fsck:
             after = found[-1].digest
 
     def _suspects(self, found: list[LinkedBlob]) -> list[LinkedBlob]:
-        return [blob for blob in found if not blob.is_damaged and self._why(blob)]
+        return [blob for blob in found if not blob.is_damaged and not self._is_there(blob)]
 
-    def _why(self, blob: LinkedBlob) -> str:
-        """What is wrong with a blob's object; nothing where nothing is."""
+    def _is_there(self, blob: LinkedBlob) -> bool:
         try:
             self._store.open(blob.storage_key, blob.size)
-        except (ObjectMissing, StorageFailed) as error:
-            return error.message
-        return ""
+        except (ObjectMissing, StorageFailed):
+            return False
+        return True
 
     async def _look_again(self, seen: LinkedBlob) -> Finding | None:
         async with self._database.read() as tx:
             blob = await scrub.find(tx, seen.digest)
-        if blob is None or blob.is_damaged or not (why := self._why(blob)):
+            holders = await scrub.find_affected(tx, seen.digest, limit=1)
+        if blob is None or blob.is_damaged:
             return None
+        where = _where(holders)
         try:
             self._store.open(blob.storage_key, blob.size)
         except StorageFailed:
-            return Finding("object that the store cannot read", f"{blob.digest}: {why}")
+            return Finding("object that the store cannot read", blob.digest, where)
         except ObjectMissing:
             now = self._clock.now()
-            finding = Finding("blob without its object", f"{blob.digest}: {why}", can_mend=True)
+            kind = "blob whose object is missing or cut"
+            finding = Finding(kind, blob.digest, where, can_mend=True)
             return await self._mended(
                 finding, lambda tx: scrub.note_damaged(tx, blob, stamp=blob.stamp, now=now)
             )
@@ -226,8 +229,7 @@ class Fsck:
                 tx, seen.repository_id, seen.digest, limit=1
             )
         kind = await self._is_wrong(stored) if stored is not None else ""
-        where = f"{affected[0].organisation}/{affected[0].repository}" if affected else ""
-        return Finding(kind, seen.digest, where) if kind else None
+        return Finding(kind, seen.digest, _where(affected)) if kind else None
 
     async def _accounts(self) -> AsyncIterator[Finding]:
         """Counts of holders, and sums of bytes and tags, that are not what is there."""
@@ -269,6 +271,11 @@ class Fsck:
             return finding
         await self._database.write(mend)
         return replace(finding, is_mended=True)
+
+
+def _where(affected: list[Affected]) -> str:
+    """The first repository that has it."""
+    return f"{affected[0].organisation}/{affected[0].repository}" if affected else ""
 
 
 def _account(kind: str, account: Account, what: str) -> Finding:

@@ -13,7 +13,7 @@ from entrepot.model.usage import Held, Measured, Period, UsageLine, day_end
 from entrepot.services.access import Access
 from entrepot.services.projects import NO_PROJECT
 
-_FOLDED_AT_ONCE = 2_000
+_FOLDED_AT_ONCE = 500  # on SQLite nobody else writes meanwhile
 _FOLD = "usage.fold"
 
 By = Literal["repository", "project"]
