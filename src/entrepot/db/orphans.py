@@ -57,9 +57,8 @@ async def lock_manifests(tx: Transaction, repository_id: int, digests: Iterable[
         """
         UPDATE manifests
            SET protected_until = protected_until
-          FROM (SELECT value FROM json_each(:digests)) AS asked
          WHERE repository_id = :repository_id
-           AND digest = asked.value
+           AND digest IN (SELECT value FROM json_each(:digests))
         """,
         repository_id=repository_id,
         digests=_sorted(digests),
@@ -175,17 +174,16 @@ async def find_below(
            AND t.name < json_each.value || '/'
            AND substr(t.name, length(json_each.value) + 1, 1) IN ('', '.')
          UNION
-        SELECT 'beside', subject
+        SELECT 'beside', COALESCE(subject, '')
           FROM manifests
          WHERE repository_id = :repository_id
            AND digest IN (SELECT value FROM json_each(:digests))
-           AND subject IS NOT NULL
         """,
         repository_id=repository_id,
         digests=_sorted(digests),
         tags=_tags_of(digests),
     )
-    return sorted((str(row[0]), str(row[1])) for row in rows)
+    return sorted((str(row[0]), str(row[1])) for row in rows if row[1])
 
 
 async def end_tags(
@@ -196,18 +194,26 @@ async def end_tags(
         """
         DELETE FROM tags
          WHERE repository_id = :repository_id
-           AND (digest IN (SELECT value FROM json_each(:digests))
-             OR name IN (SELECT t.name
-                           FROM json_each(:tags)
-                          CROSS JOIN tags AS t
-                          WHERE t.repository_id = :repository_id
-                            AND t.name >= json_each.value
-                            AND t.name < json_each.value || '/'
-                            AND substr(t.name, length(json_each.value) + 1, 1) IN ('', '.')))
+           AND digest IN (SELECT value FROM json_each(:digests))
         RETURNING name, is_pushed
         """,
         repository_id=repository_id,
         digests=_sorted(digests),
+    )
+    rows += await tx.fetch_all(
+        """
+        DELETE FROM tags
+         WHERE repository_id = :repository_id
+           AND name IN (SELECT t.name
+                          FROM json_each(:tags)
+                         CROSS JOIN tags AS t
+                         WHERE t.repository_id = :repository_id
+                           AND t.name >= json_each.value
+                           AND t.name < json_each.value || '/'
+                           AND substr(t.name, length(json_each.value) + 1, 1) IN ('', '.'))
+        RETURNING name, is_pushed
+        """,
+        repository_id=repository_id,
         tags=_tags_of(digests),
     )
     if rows:

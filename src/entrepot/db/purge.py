@@ -71,8 +71,8 @@ async def delete_manifests(tx: Transaction, repository_id: int, *, limit: int) -
     return {str(row[0]): int(row[1] or 0) for row in rows}
 
 
-async def delete_links(tx: Transaction, repository_id: int, *, limit: int) -> dict[str, int]:
-    """Take blobs out of a repository without manifests; the sizes by digest."""
+async def delete_links(tx: Transaction, repository_id: int, *, limit: int) -> list[str]:
+    """Take blobs out of a repository without manifests; which."""
     rows = await tx.fetch_all(
         """
         DELETE FROM blob_links
@@ -81,12 +81,12 @@ async def delete_links(tx: Transaction, repository_id: int, *, limit: int) -> di
                             FROM blob_links
                            WHERE repository_id = :repository_id
                            LIMIT :limit)
-        RETURNING digest, (SELECT b.size FROM blobs AS b WHERE b.digest = blob_links.digest)
+        RETURNING digest
         """,
         repository_id=repository_id,
         limit=limit,
     )
-    return {str(row[0]): int(row[1] or 0) for row in rows}
+    return sorted(str(row[0]) for row in rows)
 
 
 async def is_in_use(tx: Transaction, repository_id: int) -> bool:

@@ -18,9 +18,8 @@ async def lock_links(tx: Transaction, repository_id: int, digests: Iterable[str]
         """
         UPDATE blob_links
            SET protected_until = protected_until
-          FROM (SELECT value FROM json_each(:digests)) AS asked
          WHERE repository_id = :repository_id
-           AND digest = asked.value
+           AND digest IN (SELECT value FROM json_each(:digests))
         """,
         repository_id=repository_id,
         digests=_sorted(digests),
@@ -29,8 +28,8 @@ async def lock_links(tx: Transaction, repository_id: int, digests: Iterable[str]
 
 async def delete_links(
     tx: Transaction, repository_id: int, digests: Iterable[str], *, now: int
-) -> dict[str, int]:
-    """Take out of a repository what nothing in it needs; the sizes by digest.
+) -> list[str]:
+    """Take out of a repository what nothing in it needs; which.
 
     What came from an upstream leaves by eviction, which marks it.
     """
@@ -50,11 +49,24 @@ async def delete_links(
                              WHERE r.id = :repository_id
                                AND r.deleted_at IS NULL
                                AND r.upstream_id IS NOT NULL))
-        RETURNING digest, (SELECT b.size FROM blobs AS b WHERE b.digest = blob_links.digest)
+        RETURNING digest
         """,
         repository_id=repository_id,
         digests=_sorted(digests),
         now=now,
+    )
+    return sorted(str(row[0]) for row in rows)
+
+
+async def find_sizes(tx: Transaction, digests: Iterable[str]) -> dict[str, int]:
+    """How large these blobs are. Not RETURNING: on SQLite a question there walks all blobs."""
+    rows = await tx.fetch_all(
+        """
+        SELECT digest, size
+          FROM blobs
+         WHERE digest IN (SELECT value FROM json_each(:digests))
+        """,
+        digests=_sorted(digests),
     )
     return {str(row[0]): int(row[1] or 0) for row in rows}
 
@@ -88,8 +100,7 @@ async def lock_blobs(tx: Transaction, digests: Iterable[str]) -> None:
         """
         UPDATE blobs
            SET size = size
-          FROM (SELECT value FROM json_each(:digests)) AS asked
-         WHERE digest = asked.value
+         WHERE digest IN (SELECT value FROM json_each(:digests))
         """,
         digests=_sorted(digests),
     )

@@ -65,7 +65,7 @@ async def look_at_links(
     await unused.lock_links(tx, repository_id, digests)
     gone = await unused.delete_links(tx, repository_id, digests, now=now)
     if gone:
-        await _account(tx, place, repository_id, gone, now)
+        await _account(tx, place, repository_id, await unused.find_sizes(tx, gone), now)
         await collection.review_all(tx, "blob", 0, gone, due_at=now)
     left = [digest for digest in digests if digest not in gone]
     if left:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from entrepot.db import accounts, collection, orphans, purge
+from entrepot.db import accounts, collection, orphans, purge, unused
 from entrepot.db.collection import Review
 from entrepot.db.database import Transaction
 from entrepot.db.orphans import Place
@@ -73,12 +73,13 @@ async def _empty(tx: Transaction, repository_id: int, place: Place, look: Look, 
     for table in purge.TABLES:
         if await purge.delete_some(tx, table, repository_id, limit=_BATCH):
             return True
-    sizes = manifests = await purge.delete_manifests(tx, repository_id, limit=_BATCH)
-    links: dict[str, int] = {}
-    if not manifests:
-        sizes = links = await purge.delete_links(tx, repository_id, limit=_BATCH)
+    sizes = await purge.delete_manifests(tx, repository_id, limit=_BATCH)
+    look.manifests = len(sizes)
+    if not sizes:
+        links = await purge.delete_links(tx, repository_id, limit=_BATCH)
+        sizes = await unused.find_sizes(tx, links)
         await collection.review_all(tx, "blob", 0, links, due_at=now)
-    look.manifests, look.links = len(manifests), len(links)
+        look.links = len(links)
     if not sizes:
         return False
     await accounts.lost(
