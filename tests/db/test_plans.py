@@ -14,13 +14,18 @@ from entrepot.db import (
     lookups,
     manifests,
     mirrored,
+    orphans,
     projects,
+    reachability,
     repositories,
+    retention,
+    retention_turns,
     scrub,
     sync_runs,
     tag_patterns,
     tags,
     tokens,
+    unused,
     usage,
 )
 from entrepot.db.migrate import migrate
@@ -152,6 +157,7 @@ def test_what_people_browse_is_found_by_an_index_in_its_order(explaining, walk):
     assert not [step for step in steps if step.startswith("SCAN") or "TEMP B-TREE" in step]
 
 
+PERIOD = Period.of_month("2026-03")
 USAGE = {
     "current": lambda tx: usage.current(tx, 1),
     "repositories": lambda tx: usage.page_of_repositories(tx, 1, PERIOD, after="", limit=100),
@@ -175,7 +181,6 @@ def test_the_fold_touches_the_lines_of_its_deltas_alone(explaining):
     assert not [step for step in steps if _walks(step)]
 
 
-PERIOD = Period.of_month("2026-03")
 _DERIVED = {"CONSTANT", "each_delta", "json_each", "k", "d"}
 
 
@@ -247,3 +252,63 @@ def test_whether_a_blob_is_damaged_costs_a_pusher_one_look(explaining):
 
     (plan,) = explaining.plans
     assert not any(step.startswith("SCAN") for step in plan)
+
+
+RETENTION = {
+    "the oldest tags": (
+        lambda tx: retention.page_of_oldest(
+            tx, 1, after=(1, "a"), before=(9, "z"), pulled=True, limit=500
+        ),
+        "SEARCH t USING INDEX tags_by_push (repository_id=? AND (pushed_at,name)>(?,?) AND ",
+    ),
+    "the newest tags": (
+        lambda tx: retention.page_of_newest(tx, 1, before=(9, "z"), limit=500),
+        "SEARCH t USING INDEX tags_by_push (repository_id=? AND (pushed_at,name)<(?,?))",
+    ),
+    "expired tags": (
+        lambda tx: retention.page_of_expired(tx, 1, now=9, after=(1, "a"), limit=500),
+        "SEARCH t USING INDEX tags_by_expiry (repository_id=? AND (expires_at,name)>(?,?) AND ",
+    ),
+    "manifests without a tag": (
+        lambda tx: retention.page_of_untagged(
+            tx, 1, after=(1, "a"), before=9, pulled=True, limit=500
+        ),
+        "SEARCH m USING INDEX manifests_by_push (repository_id=? AND (pushed_at,digest)>(?,?) AND ",
+    ),
+    "some tags": (
+        lambda tx: retention.find_tags(tx, 1, ["v1"], pulled=True),
+        "SEARCH t USING PRIMARY KEY (repository_id=? AND name=?)",
+    ),
+    "a lock of manifests": (
+        lambda tx: orphans.lock_manifests(tx, 1, ["sha256:0"]),
+        "SEARCH manifests USING INDEX sqlite_autoindex_manifests_1 (repository_id=? AND digest=?)",
+    ),
+    "a lock of links": (
+        lambda tx: unused.lock_links(tx, 1, ["sha256:0"]),
+        "SEARCH blob_links USING COVERING INDEX blob_links_of_blob (digest=? AND repository_id=?)",
+    ),
+    "a lock of blobs": (
+        lambda tx: unused.lock_blobs(tx, ["sha256:0"]),
+        "SEARCH blobs USING INDEX sqlite_autoindex_blobs_1 (digest=?)",
+    ),
+    "repositories that are due": (
+        lambda tx: retention_turns.find_due(tx, after=1, now=9, limit=100),
+        "SEARCH r USING INDEX repositories_by_retention (organisation_id=? AND retention_due_at<?)",
+    ),
+    "what keeps manifests": (
+        lambda tx: reachability.find_kept(tx, 1, ["sha256:0"], now=9),
+        "SEARCH r USING COVERING INDEX manifests_by_subject (repository_id=? AND subject=?)",
+    ),
+}
+
+
+@pytest.mark.parametrize("question", RETENTION)
+def test_retention_walks_no_more_rows_than_it_returns(explaining, question):
+    ask, expected = RETENTION[question]
+
+    asyncio.run(ask(explaining))
+
+    (plan,) = explaining.plans
+    assert any(step.startswith(expected) for step in plan), plan
+    tables = {"t", "m", "o", "r", "l", "u", "f", "p"}
+    assert not [step for step in plan if step.startswith("SCAN") and step.split()[1] in tables]

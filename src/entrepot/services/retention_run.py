@@ -17,7 +17,7 @@ from entrepot.model.errors import EntrepotError
 from entrepot.model.ids import new_id, to_text
 from entrepot.model.retention_rules import Rules
 from entrepot.model.tenancy import Change
-from entrepot.services.access import Access
+from entrepot.services.access import Access, require_writable
 from entrepot.services.audit import record
 from entrepot.services.retention_plan import Going, RetentionPlan, judge_untagged
 from entrepot.telemetry.observe import Observe, ignore
@@ -80,7 +80,10 @@ class RetentionRun:
     async def run(self, actor: Actor, repository_id: int) -> Ran:
         """Look at a repository now. Raises NotFound, Denied (also where it is read-only)."""
         async with self._database.read() as tx:
-            await self._access.enter_repository(tx, actor, Action.MANAGE_REPOSITORY, repository_id)
+            repository = await self._access.enter_repository(
+                tx, actor, Action.MANAGE_REPOSITORY, repository_id
+            )
+        require_writable(repository)
         turn = await self._begin(repository_id, actor)
         if turn is None:
             return Ran(0, 0, is_done=True)
