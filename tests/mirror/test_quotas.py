@@ -3,9 +3,7 @@
 import pytest
 
 from entrepot.services.access import OPERATOR
-from tests.mirror.turned import PATH, Cached, database_url, migrated, processes, turned
-
-__all__ = ["database_url", "migrated", "processes", "turned"]
+from tests.mirror.turned import PATH, Cached
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from entrepot.db import organisations, usage
 from entrepot.model.digests import Digest
 from entrepot.model.errors import Denied, ManifestUnknown, NameUnknown
 from entrepot.model.names import Tag
-from entrepot.model.usage import Quota, Share, readable, shares
+from entrepot.model.usage import Held, Quota, Share, readable, shares
 from entrepot.services.quotas import Quotas
 from entrepot.services.usage import Usage
 from tests.services.conftest import address
@@ -27,6 +27,7 @@ async def acme(world):
     world.usage = Usage(world.database, world.clock, world.access)
     async with world.database.read() as tx:
         found = await organisations.find(tx, "acme")
+    assert found is not None
     world.acme = found.id
     world.actor = await world.token("org", "acme")
     return world
@@ -277,7 +278,7 @@ async def test_a_push_near_the_quota_warns(acme):
 def test_a_limit_of_nothing_is_full():
     assert Share("tags", 0, 0).is_near
     assert Share("tags", 0, 0).percent == 100
-    assert shares(usage.Held(5, 1), Quota()) == []
+    assert shares(Held(5, 1), Quota()) == []
 
 
 @pytest.mark.parametrize(

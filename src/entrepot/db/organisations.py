@@ -58,12 +58,12 @@ async def find_start(tx: Transaction, first: str, rest: str) -> Place | None:
     """
     row = await tx.fetch_one(
         f"""
-        SELECT o.id, o.repository_creation, {READ_ONLY}, 1
+        SELECT o.id, o.repository_creation, {READ_ONLY}, {QUOTA}, 1
           FROM organisations AS o
          WHERE (o.slug = :first OR o.public_id = :first)
            AND o.deleted_at IS NULL
          UNION ALL
-        SELECT o.id, o.repository_creation, {READ_ONLY}, 0
+        SELECT o.id, o.repository_creation, {READ_ONLY}, {QUOTA}, 0
           FROM installation AS i
           JOIN organisations AS o ON o.id = CAST(i.value AS BIGINT)
          WHERE i.name = 'default_organisation'
@@ -78,7 +78,7 @@ async def find_start(tx: Transaction, first: str, rest: str) -> Place | None:
         first=first,
     )
     whole = f"{first}/{rest}" if rest else first
-    return _place(row, rest if row is not None and row[3] else whole)
+    return _place(row, rest if row is not None and row[-1] else whole)
 
 
 async def find(tx: Transaction, name: str) -> Organisation | None:
@@ -254,14 +254,14 @@ def _place(row: Row | None, path: str) -> Place | None:
         path,
         creators=Role(str(row[1])),
         read_only=str(row[2]) if row[2] is not None else None,
-        quota=as_quota(row[3:]),
+        quota=as_quota(row[3:6]),
     )
 
 
 def as_quota(row: Row) -> Quota:
     """From the columns of QUOTA."""
-    limits = [int(limit) if limit is not None else None for limit in row]
-    return Quota(*limits)
+    bytes_count, repositories, tags = (int(each) if each is not None else None for each in row)
+    return Quota(bytes_count, repositories, tags)
 
 
 def _organisation(row: Row) -> Organisation:
