@@ -272,20 +272,6 @@ async def has_first_component(tx: Transaction, organisation_id: int, component: 
     return row is not None
 
 
-async def count(tx: Transaction, organisation_id: int) -> int:
-    """How many repositories an organisation has."""
-    row = await tx.fetch_one(
-        """
-        SELECT COUNT(*)
-          FROM repositories
-         WHERE organisation_id = :organisation_id
-           AND deleted_at IS NULL
-        """,
-        organisation_id=organisation_id,
-    )
-    return int(row[0] or 0) if row else 0
-
-
 async def page(
     tx: Transaction, organisation_id: int, *, after: str, limit: int
 ) -> list[Repository]:

@@ -118,6 +118,20 @@ async def current(tx: Transaction, organisation_id: int) -> Held:
     return Held(int(row[0] or 0), int(row[1] or 0)) if row else Held(0, 0)
 
 
+async def count_repositories(tx: Transaction, organisation_id: int) -> int:
+    """How many repositories an organisation has."""
+    row = await tx.fetch_one(
+        """
+        SELECT COUNT(*)
+          FROM repositories
+         WHERE organisation_id = :organisation_id
+           AND deleted_at IS NULL
+        """,
+        organisation_id=organisation_id,
+    )
+    return int(row[0] or 0) if row else 0
+
+
 async def find_limited(tx: Transaction) -> list[tuple[int, str, Quota, Held]]:
     """Every organisation with a quota: its row, its slug, the quota, and what it holds now."""
     rows = await tx.fetch_all(

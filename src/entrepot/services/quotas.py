@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 
 import structlog
 
-from entrepot.db import installation, organisations, repositories, uploads, usage
+from entrepot.db import installation, organisations, uploads, usage
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Place, Repository
 from entrepot.model.clock import Clock
@@ -121,7 +121,7 @@ async def require_repository(tx: Transaction, where: Place) -> None:
     """Judge a repository that was just made, under the lock of new names. Raises Denied."""
     limit = where.quota.repositories
     if limit is not None:
-        count = await repositories.count(tx, where.organisation_id)
+        count = await usage.count_repositories(tx, where.organisation_id)
         if count > limit:
             raise _too_many("repositories", count, limit)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from entrepot.db import installation, projects, repositories, usage
+from entrepot.db import installation, projects, usage
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Action, Actor
 from entrepot.model.clock import Clock
@@ -80,7 +80,7 @@ class Usage:
             entered = await self._access.enter(tx, actor, Action.SEE_USAGE, name)
             measured, sum_of_repositories = await usage.measure(tx, entered.id, period)
             held = await usage.current(tx, entered.id)
-            count = await repositories.count(tx, entered.id)
+            count = await usage.count_repositories(tx, entered.id)
         return OrganisationUsage(
             entered,
             period,
