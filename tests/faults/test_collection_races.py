@@ -308,6 +308,17 @@ async def another_collects(player):
     return lambda other: other.collect(), yes
 
 
+async def another_collects_and_the_digest_comes_again(player):
+    name, content = new_name(), secrets.token_bytes(20)
+    digest = await player.node.upload(name, content)
+
+    async def collect_and_upload(other):
+        await other.collect()
+        await other.node.upload(name, content)
+
+    return collect_and_upload, lambda: player.has_blob(name, digest)
+
+
 SCENES = {
     scene.__name__.replace("_", " "): scene
     for scene in (
@@ -321,6 +332,7 @@ SCENES = {
         what_an_orphan_hangs_below_is_tagged,
         an_orphan_is_deleted_by_its_digest,
         another_collects,
+        another_collects_and_the_digest_comes_again,
     )
 }
 
@@ -389,6 +401,7 @@ async def test_a_call_of_collection_may_come_at_any_time(database_url, data, sce
     assert stops > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_swapped", [False, True], ids=["", "swapped"])
 @pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
 async def test_a_statement_of_collection_may_come_at_any_time(
