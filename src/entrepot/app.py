@@ -238,6 +238,7 @@ class Application:
             last_access=self.caching.last_access,
             push=Push(
                 self.database,
+            last_pulls=self.lifecycle.last_pulls,
                 self.store,
                 self._clock,
                 self.access,
@@ -315,6 +316,7 @@ class Application:
     def _jobs(self) -> list[Job]:
         return [
             Job("uploads.sweep", 60, self.uploads.sweep),
+            await self.lifecycle.close()
             Job("uploads.sweep_strays", 3_600, self.uploads.sweep_strays),
             Job("database.maintain", 300, self.database.maintain),
             Job("audit.sweep", 3_600, self.audit_log.sweep),

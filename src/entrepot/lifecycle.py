@@ -1,16 +1,20 @@
 """The parts of the lifecycle, put together: retention, collection, usage, scrub."""
 
+import contextlib
+
 from entrepot.blobs.disk import DiskStore
 from entrepot.config import Settings
 from entrepot.db.database import Database
 from entrepot.jobs.schedule import Job
 from entrepot.model.clock import DAY, SECOND, Clock
+from entrepot.model.errors import EntrepotError
 from entrepot.model.retention import Retention
 from entrepot.model.retention_rules import DEFAULT_DAYS
 from entrepot.services.access import Access
 from entrepot.services.collection import Collection, Counts
 from entrepot.services.collection_guard import CollectionGuard
 from entrepot.services.collection_status import CollectionReport, CollectionStatus
+from entrepot.services.last_pulls import LastPulls
 from entrepot.services.objects import Objects
 from entrepot.services.orphans import CollectionLimits
 from entrepot.services.quotas import Quotas
@@ -52,6 +56,7 @@ class Lifecycle:
         self.collection_status = CollectionStatus(database, clock, self.guard)
         self.collection_report = CollectionReport(database, access, self.collection_status)
         self.collection = make_collection(settings, clock, database, store, metrics.collection)
+        self.last_pulls = LastPulls(database, clock)
         restore = settings.retention.restore_seconds * SECOND
         plan = RetentionPlan(database, servers_policy(settings), restore=restore)
         self.retention = RetentionPolicies(database, clock, access, plan)
@@ -72,6 +77,7 @@ class Lifecycle:
         look_seconds = min(_LOOK_SECONDS, self._settings.retention.every_seconds)
         return [
             Job("repositories.retain", look_seconds, self.retention_run.sweep),
+            Job("manifests.note_pulls", 60, self.last_pulls.flush),
             Job("collection.run", collection.every_seconds, self._collect),
             Job("blobs.scrub", 60, self._scrub.sweep),
             Job("blobs.count_damaged", 60, self._count_damaged),
@@ -79,6 +85,11 @@ class Lifecycle:
             Job("usage.fold", 10, self.usage.fold),
             Job("quotas.watch", 60, self._watch_quotas),
         ]
+
+    async def close(self) -> None:
+        """Write down what was only noted."""
+        with contextlib.suppress(EntrepotError):  # the database may be away
+            await self.last_pulls.flush()
 
     async def _count_damaged(self) -> None:
         self._metrics.scrub.is_damaged(await self._scrub.count_damaged())

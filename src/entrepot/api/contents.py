@@ -14,6 +14,7 @@ from entrepot.api.call import (
     Shown,
     declares,
     moment,
+    moment_or_none,
     page_of,
     row_of,
 )
@@ -30,6 +31,8 @@ Prefix = Annotated[
 ]
 
 
+_PULLED = "when somebody last pulled its manifest, to the hour"
+
 class Tag(Shown):
     """A tag and the manifest that it points at."""
 
@@ -39,6 +42,10 @@ class Tag(Shown):
     size: int = Field(description="bytes of the manifest itself")
     pushed_at: datetime = Field(description="the last push of this tag")
 
+    pulled_at: datetime | None = Field(description=_PULLED)
+    expires_at: datetime | None = Field(
+        description="when it goes by the max-age that its push gave it, if it gave one"
+    )
 
 class ManifestSummary(Shown):
     """A manifest in a list."""
@@ -50,6 +57,7 @@ class ManifestSummary(Shown):
     size: int = Field(description="bytes of the manifest itself")
     pushed_at: datetime
 
+    pulled_at: datetime | None = Field(description=_PULLED)
 
 class Platform(Shown):
     """What an image runs on, and its manifest."""
@@ -163,6 +171,8 @@ def _summary(manifest: ListedManifest) -> dict[str, Any]:
         "subject": manifest.subject,
         "size": manifest.size,
         "pushed_at": moment(manifest.pushed_at),
+        pulled_at=moment_or_none(tag.pulled_at),
+        expires_at=moment_or_none(tag.expires_at),
     }
 
 
@@ -174,6 +184,7 @@ def _shown(view: ManifestView) -> Manifest:
             Platform(
                 os=platform.os,
                 architecture=platform.architecture,
+        "pulled_at": moment_or_none(manifest.pulled_at),
                 variant=platform.variant,
                 digest=platform.digest,
             )

@@ -32,6 +32,8 @@ _LIST: Columns = {
     "TYPE": _type,
     "PUSHED": when("pushed_at"),
 }
+    "PULLED": when("pulled_at"),
+    "EXPIRES": when("expires_at", never=""),
 
 
 def _platforms(item: Json) -> tuple[str, str]:
@@ -49,6 +51,8 @@ _ONE: Columns = {
     "artifact type": "manifest.artifact_type",
     "pushed": when("pushed_at"),
     "platforms": lambda item: _platforms(item["manifest"]),
+    "pulled": when("pulled_at"),
+    "expires": when("expires_at", never="as the retention of the repository says"),
     "layers": lambda item: (str(len(item["manifest"]["layers"])),) * 2,
     "bytes of layers": size("size_of_layers"),
     "also tagged": lambda item: (
@@ -75,7 +79,7 @@ def list_tags(path: str, prefix: str | None, limit: int | None, *, as_json: bool
     path_of_tags = at("repositories", found["id"], "tags")
     tags = session.client.pages(path_of_tags, limit=limit, prefix=prefix or tag)
     empty = (f"{name} has no such tags", f"docker push {session.host}/{name}:TAG")
-    show_list(tags, _LIST, as_json=as_json, empty=empty)
+    show_list(tags, _LIST, as_json=as_json, empty=empty, spare=("TYPE", "PULLED"))
 
 
 @tag.command("show")

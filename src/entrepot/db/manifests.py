@@ -163,6 +163,25 @@ async def protect(
     return int(row[0] or 0) if row else None
 
 
+async def note_pulls(
+    tx: Transaction, repository_id: int, digests: Iterable[str], *, at: int, step: int
+) -> None:
+    """These manifests were pulled until then; each is written at most once per `step`."""
+    await tx.execute(
+        """
+        UPDATE manifests
+           SET pulled_at = :at
+         WHERE repository_id = :repository_id
+           AND digest IN (SELECT value FROM json_each(:digests))
+           AND (pulled_at IS NULL OR pulled_at <= :before)
+        """,
+        repository_id=repository_id,
+        digests=json.dumps(sorted(digests)),
+        at=at,
+        before=at - step,
+    )
+
+
 async def delete(tx: Transaction, repository_id: int, digest: str, *, now: int) -> bool:
     """Take a manifest out of the repository, restorably; whether it was there."""
     changed = await tx.execute(
@@ -277,7 +296,7 @@ async def find_all(
     return [_listed(row) for row in rows]
 
 
-_LISTED = "digest, media_type, artifact_type, subject, size, pushed_at"
+_LISTED = "digest, media_type, artifact_type, subject, size, pushed_at, pulled_at"
 
 
 def _listed(row: Row) -> ListedManifest:
@@ -288,6 +307,7 @@ def _listed(row: Row) -> ListedManifest:
         subject=str(row[3]) if row[3] is not None else None,
         size=int(row[4] or 0),
         pushed_at=int(row[5] or 0),
+        pulled_at=int(row[6]) if row[6] is not None else None,
     )
 
 

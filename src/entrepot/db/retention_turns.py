@@ -39,11 +39,18 @@ async def find_due(
 async def claim(
     tx: Transaction, repository_ids: Iterable[int], *, now: int, until: int
 ) -> list[int]:
-    """Those of these repositories that are still due, which nobody else takes before `until`."""
+    """Those of these repositories that are still due, which nobody else takes before `until`.
+
+    Or before a tag of them expires.
+    """
     rows = await tx.fetch_all(
         """
         UPDATE repositories
-           SET retention_due_at = :until
+           SET retention_due_at = COALESCE((SELECT MIN(t.expires_at)
+                                              FROM tags AS t
+                                             WHERE t.repository_id = repositories.id
+                                               AND t.expires_at > :now
+                                               AND t.expires_at < :until), :until)
          WHERE id IN (SELECT CAST(value AS BIGINT) FROM json_each(:ids))
            AND retention_due_at <= :now
         RETURNING id

@@ -6,7 +6,7 @@ from entrepot.db.database import Row, Transaction
 from entrepot.model.stored import HeldTag, ListedTag
 
 _SELECT = """
-        SELECT t.name, t.digest, m.media_type, m.size, t.pushed_at
+        SELECT t.name, t.digest, m.media_type, m.size, t.pushed_at, m.pulled_at, t.expires_at
           FROM tags AS t
           JOIN manifests AS m ON m.repository_id = t.repository_id AND m.digest = t.digest
          WHERE t.repository_id = :repository_id
@@ -31,21 +31,23 @@ async def move(
     token_id: int | None,
     now: int,
     is_pushed: bool = True,
+    expires_at: int | None = None,
+    by: str = "push",
 ) -> Moved:
-    """Point the tag at `digest`.
+    """Point the tag at `digest`, until it expires if it does; `by` ends the version before.
 
     Versions never repeat: a tag that was deleted goes on where its history ended. Not `is_pushed`:
     an upstream moves it, which leaves a tag alone that was pushed.
     """
     before, version, was_pushed = await _lock(
-        tx, repository_id, name, digest, now=now, is_pushed=is_pushed
+        tx, repository_id, name, digest, now=now, is_pushed=is_pushed, expires_at=expires_at
     )
     is_new = is_pushed and (version == 0 or not was_pushed)
     if was_pushed and not is_pushed:
         return Moved(None, is_new=False)
     if before != digest or not await _is_open(tx, repository_id, name, version):
-        by = "push" if is_pushed else "sync"
-        await _end(tx, repository_id, name, by=by, token_id=token_id, now=now)
+        ended_by = by if is_pushed else "sync"
+        await _end(tx, repository_id, name, by=ended_by, token_id=token_id, now=now)
         version = await _begin(tx, repository_id, name, digest, token_id=token_id, now=now)
     elif not is_new:
         return Moved(None, is_new=False)
@@ -54,7 +56,14 @@ async def move(
 
 
 async def _lock(
-    tx: Transaction, repository_id: int, name: str, digest: str, *, now: int, is_pushed: bool
+    tx: Transaction,
+    repository_id: int,
+    name: str,
+    digest: str,
+    *,
+    now: int,
+    is_pushed: bool,
+    expires_at: int | None,
 ) -> tuple[str, int, bool]:
     """Digest and version of the tag as it is, and whether it was pushed; made if it is new.
 
@@ -62,11 +71,13 @@ async def _lock(
     """
     row = await tx.fetch_one(
         """
-        INSERT INTO tags (repository_id, name, digest, version, pushed_at, is_pushed)
-        VALUES (:repository_id, :name, :digest, 0, :now, :is_pushed)
+        INSERT INTO tags (repository_id, name, digest, version, pushed_at, is_pushed, expires_at)
+        VALUES (:repository_id, :name, :digest, 0, :now, :is_pushed, :expires_at)
         ON CONFLICT (repository_id, name) DO UPDATE
            SET pushed_at = CASE WHEN excluded.is_pushed >= tags.is_pushed THEN excluded.pushed_at
-                                ELSE tags.pushed_at END
+                                ELSE tags.pushed_at END,
+               expires_at = CASE WHEN excluded.is_pushed >= tags.is_pushed THEN excluded.expires_at
+                                 ELSE tags.expires_at END
         RETURNING digest, version, is_pushed
         """,
         repository_id=repository_id,
@@ -74,6 +85,7 @@ async def _lock(
         digest=digest,
         now=now,
         is_pushed=int(is_pushed),
+        expires_at=expires_at,
     )
     if row is None:
         return digest, 0, is_pushed
@@ -345,6 +357,8 @@ def _listed(row: Row) -> ListedTag:
         media_type=str(row[2]),
         size=int(row[3] or 0),
         pushed_at=int(row[4] or 0),
+        pulled_at=int(row[5]) if row[5] is not None else None,
+        expires_at=int(row[6]) if row[6] is not None else None,
     )
 
 

@@ -20,13 +20,15 @@ class StoredManifest:
 
 @dataclass(frozen=True, slots=True)
 class ListedTag:
-    """A tag and the manifest that it points at. `size` is the manifest's own, in bytes."""
+    """A tag and the manifest that it points at, whose are `size`, in bytes, and `pulled_at`."""
 
     name: str
     digest: str
     media_type: str
     size: int
     pushed_at: int
+    pulled_at: int | None
+    expires_at: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class ListedManifest:
     subject: str | None
     size: int
     pushed_at: int
+    pulled_at: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from entrepot.services.credentials import Credentials
 from entrepot.services.delete import Delete
 from entrepot.services.first_pull import FirstPull
 from entrepot.services.last_access import LastAccess
+from entrepot.services.last_pulls import LastPulls
 from entrepot.services.mirror import Mirror
 from entrepot.services.mount import Mount
 from entrepot.services.pull import Pull
@@ -52,6 +53,7 @@ class Registry:
     mirror: Mirror
     first_pull: FirstPull
     last_access: LastAccess
+    last_pulls: LastPulls
     push: Push
     uploads: Uploads
     mount: Mount

@@ -16,6 +16,7 @@ from entrepot.model.errors import (
     TooManyTags,
 )
 from entrepot.model.manifests import ManifestFacts, read_manifest
+from entrepot.model.max_age import HEADER, find_max_age
 from entrepot.model.names import Reference, Tag, parse_reference
 from entrepot.oci.call import Call, Registry
 from entrepot.oci.content import content_headers
@@ -39,6 +40,8 @@ async def get(registry: Registry, call: Call) -> Answer:
     # A pusher that HEADs a manifest may skip it, so it must not go meanwhile.
     renew = call.request.method == "HEAD" and call.may(registry, Action.PUSH)
     manifest = await reads.manifest(repository, reference, renew=renew)
+    if not renew:  # who may push may only ask whether to push it again
+        registry.last_pulls.note(repository.id, manifest.digest)
     etag = f'"{manifest.digest}"'
     headers = content_headers(manifest.media_type, manifest.digest, etag)
     warn(headers, manifest.warning)
@@ -61,6 +64,7 @@ async def put(registry: Registry, call: Call) -> Answer:
         facts=facts,
         body=body,
         opened_before=call.opened_before,
+        max_age=find_max_age(call.request.header(HEADER.lower().encode()), facts.annotations),
     )
     log.info(
         "manifest.pushed",

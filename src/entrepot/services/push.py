@@ -3,10 +3,18 @@
 from dataclasses import dataclass
 
 from entrepot.blobs.disk import DiskStore
-from entrepot.db import accounts, blobs, collection, manifests, tags, uploads
+from entrepot.db import (
+    accounts,
+    blobs,
+    collection,
+    manifests,
+    retention_turns,
+    tags,
+    uploads,
+)
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Action, Actor, Repository, is_match
-from entrepot.model.clock import Clock
+from entrepot.model.clock import SECOND, Clock
 from entrepot.model.digests import Digest
 from entrepot.model.errors import (
     Denied,
@@ -68,8 +76,9 @@ class Push:
         facts: ManifestFacts,
         body: bytes,
         opened_before: int,
+        max_age: int | None = None,
     ) -> PushedManifest:
-        """Store `body` and point the tags at it.
+        """Store `body` and point the tags at it, for so long where they have a `max_age`, in µs.
 
         `digest` is what the client calls it, if it said. With `opened_before` in the past the right
         has expired and only finishes what was begun before.
@@ -83,7 +92,7 @@ class Push:
         self._store.require_space()
         warnings = await self._database.write(
             lambda tx: self._store_manifest(
-                tx, actor, address, str(actual), tag_names, facts, body, opened_before
+                tx, actor, address, str(actual), tag_names, facts, body, max_age, opened_before
             )
         )
         return PushedManifest(actual, facts.subject, warnings)
@@ -97,6 +106,7 @@ class Push:
         tag_names: list[Tag],
         facts: ManifestFacts,
         body: bytes,
+        max_age: int | None,
         opened_before: int,
     ) -> list[str]:
         now = self._clock.now()
@@ -105,7 +115,10 @@ class Push:
         await self._require_begun(tx, actor, repository, opened_before, now)
         is_new = await self._put(tx, repository, digest, facts, body, now)
         names = sorted({tag.text for tag in tag_names})
-        left, new_tags = await _move_tags(tx, actor, repository, digest, names, now)
+        expires_at = None if max_age is None else now + max_age
+        left, new_tags = await _move_tags(tx, actor, repository, digest, names, now, expires_at)
+        if names and expires_at is not None:
+            await retention_turns.make_due(tx, repository.id, at=expires_at)
         grew = await _account(tx, repository, digest, len(body) if is_new else 0, new_tags, now)
         if repository.source is not None:  # what was pushed ages by retention
             due_at = now + self._grace
@@ -116,7 +129,8 @@ class Push:
             to_text(repository.id),
             repository.path,
             repository.organisation_id,
-            {"digest": digest, "tags": names},
+            {"digest": digest, "tags": names}
+            | ({"max_age_seconds": max_age // SECOND} if names and max_age is not None else {}),
         )
         await record(tx, actor, pushed, now=now)
         return await judge(tx, repository, grew=grew, new_tags=new_tags)
@@ -217,6 +231,7 @@ async def _move_tags(
     digest: str,
     names: list[str],
     now: int,
+    expires_at: int | None,
 ) -> tuple[set[str], int]:
     """Point the tags at a manifest; the ones that they pointed at, how many are new.
 
@@ -225,11 +240,19 @@ async def _move_tags(
     left_behind: set[str] = set()
     new = 0
     for name in names:
-        await _require_own(tx, repository, name)
-        moved = await tags.move(tx, repository.id, name, digest, token_id=actor.token_id, now=now)
+        await require_own(tx, repository, name)
+        moved = await tags.move(
+            tx,
+            repository.id,
+            name,
+            digest,
+            token_id=actor.token_id,
+            now=now,
+            expires_at=expires_at,
+        )
         new += moved.is_new
         if moved.left is not None:
-            _require_movable(repository, name)
+            require_movable(repository, name)
             left_behind.add(moved.left)
     return left_behind, new
 
@@ -254,7 +277,7 @@ async def _account(
     )
 
 
-async def _require_own(tx: Transaction, repository: Repository, name: str) -> None:
+async def require_own(tx: Transaction, repository: Repository, name: str) -> None:
     """Raises Denied for a tag of the upstream that people may not put another behind."""
     source = repository.source
     if source is None or source.may_shadow or not await tags.is_mirrored(tx, repository.id, name):
@@ -266,7 +289,7 @@ async def _require_own(tx: Transaction, repository: Repository, name: str) -> No
     raise Denied(message, tag=name)
 
 
-def _require_movable(repository: Repository, name: str) -> None:
+def require_movable(repository: Repository, name: str) -> None:
     """Raises Denied for a tag that is immutable; raised behind the move, which it rolls back."""
     for pattern in repository.immutable_tags:
         if is_match(pattern, name):
