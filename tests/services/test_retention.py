@@ -2,11 +2,13 @@
 
 import pytest
 
-from entrepot.db import organisations, repositories
+from entrepot.db import organisations as organisation_rows
+from entrepot.db import repositories
 from entrepot.model.clock import DAY, HOUR
 from entrepot.model.errors import Denied, NotFound, Stale
 from entrepot.model.retention import Retention
 from entrepot.services.access import OPERATOR
+from entrepot.services.organisations import Organisations
 from entrepot.services.retention import RetentionPolicies
 from entrepot.services.retention_plan import RetentionPlan
 from entrepot.services.retention_run import RetentionRun
@@ -123,7 +125,8 @@ async def test_a_policy_holds_as_a_whole_of_the_nearest_that_says_one(place):
 
     by_server = await place.policies.policy(OPERATOR, repository_id)
     keeping = Retention(tags=5, keep=("v*",))
-    await place.policies.set_for_organisation(OPERATOR, "acme", keeping, version=None)
+    organisations = Organisations(place.world.database, place.world.clock, place.world.access)
+    await organisations.update(OPERATOR, "acme", {"retention": keeping}, version=None)
     by_organisation = await place.policies.policy(OPERATOR, repository_id)
     own = await place.set("acme/app", OTHER, version=by_organisation.version)
     none = await place.set("acme/app", None)
@@ -136,7 +139,7 @@ async def test_a_policy_holds_as_a_whole_of_the_nearest_that_says_one(place):
         "SELECT object_name, details FROM audit_events WHERE action = 'retention.changed'"
         " ORDER BY id"
     )
-    assert [row[0] for row in rows] == ["acme", "app", "app"]
+    assert [row[0] for row in rows] == ["app", "app"]
     with pytest.raises(Stale):
         await place.set("acme/app", OTHER, version=by_organisation.version)
 
@@ -185,7 +188,7 @@ async def test_nothing_goes_of_what_is_read_only(place):
     place.world.clock.advance(8 * DAY)
 
     async def work(tx):
-        found = await organisations.find(tx, "acme")
+        found = await organisation_rows.find(tx, "acme")
         assert found is not None
         await tx.execute("UPDATE organisations SET is_read_only = 1 WHERE id = :id", id=found.id)
 
