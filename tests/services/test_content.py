@@ -220,15 +220,15 @@ async def test_each_review_of_the_same_thing_has_a_new_version_and_a_later_time(
     assert later >= due + DAY
 
 
-async def test_a_tag_that_moves_leaves_its_old_manifest_to_a_review(world):
+async def test_a_tag_that_moves_leaves_its_old_manifest_to_retention(world):
     admin, where = await world.token("user", "main"), address("app")
     await world.upload(admin, where, CONTENT)
     await push(world, admin, where, document(note="1"), "v1")
 
     await push(world, admin, where, document(note="2"), "v1")
 
-    queued = await world.rows("SELECT digest FROM review_queue WHERE kind = 'manifest'")
-    assert queued == [(str(Digest.of(document(note="1"))),)]
+    assert await world.rows("SELECT digest FROM review_queue WHERE kind = 'manifest'") == []
+    assert await world.rows("SELECT digest FROM manifests WHERE orphaned_at IS NOT NULL") == []
 
 
 async def test_a_push_whose_writes_run_twice_counts_nothing_twice(world):
