@@ -216,9 +216,7 @@ class Oracle:
             gone |= more
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(graph=graphs(), policy=retentions, other=retentions)
 def test_what_a_preview_says_goes_and_nothing_that_is_kept(play, graph, policy, other):
     play(*graph, policy, other)
