@@ -32,6 +32,8 @@ async def keep_object(
     duplicate = storage_key
     if stored.size != size or not is_whole(store, stored):
         duplicate = stored.storage_key
+        # After a COMMIT that nobody heard of ours may already be buried as the duplicate.
+        await tombstones.remove(tx, [storage_key])
         await blobs.heal(tx, digest, size=size, storage_key=storage_key, stamp=stamp, now=now)
     await tombstones.bury(tx, storage_key=duplicate, digest=digest, size=size, due_at=due_at)
 
