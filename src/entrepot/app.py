@@ -22,7 +22,7 @@ from entrepot.identity.seal import Seal
 from entrepot.identity.tokens import new_token
 from entrepot.jobs import schedule
 from entrepot.jobs.schedule import Job
-from entrepot.lifecycle import Lifecycle
+from entrepot.lifecycle import Lifecycle, servers_policy
 from entrepot.model.access import Action, Kind
 from entrepot.model.clock import SECOND, Clock, SystemClock
 from entrepot.model.errors import EntrepotError
@@ -136,7 +136,9 @@ async def _first_start(settings: Settings, tenancy: Tenancy) -> Prepared:
         path.unlink()  # another node was first, and has the token
         return Prepared()
     scheme = "https" if settings.tls.cert_file else "http"
-    return Prepared(first_lines(f"{scheme}://localhost:{settings.port}", path, token))
+    return Prepared(
+        first_lines(f"{scheme}://localhost:{settings.port}", path, token, servers_policy(settings))
+    )
 
 
 class Application:
@@ -236,9 +238,9 @@ class Application:
             mirror=self.caching.mirror,
             first_pull=self.caching.first_pull,
             last_access=self.caching.last_access,
+            last_pulls=self.lifecycle.last_pulls,
             push=Push(
                 self.database,
-            last_pulls=self.lifecycle.last_pulls,
                 self.store,
                 self._clock,
                 self.access,
@@ -291,6 +293,8 @@ class Application:
             mirrors=NamespaceMirrors(*common, self._addresses),
             usage=self.lifecycle.usage,
             collection=self.lifecycle.collection_report,
+            retention=self.lifecycle.retention,
+            retention_run=self.lifecycle.retention_run,
         )
 
     @asynccontextmanager
@@ -310,13 +314,13 @@ class Application:
                 job.cancel()
             await asyncio.gather(*jobs, return_exceptions=True)
             await self.caching.close()
+            await self.lifecycle.close()
             await self.database.close()
             self.store.close()
 
     def _jobs(self) -> list[Job]:
         return [
             Job("uploads.sweep", 60, self.uploads.sweep),
-            await self.lifecycle.close()
             Job("uploads.sweep_strays", 3_600, self.uploads.sweep_strays),
             Job("database.maintain", 300, self.database.maintain),
             Job("audit.sweep", 3_600, self.audit_log.sweep),

@@ -178,6 +178,8 @@ MANAGEMENT: dict[tuple[str, str], Ask] = {
     ("DELETE", "/upstreams/{upstream}#members"): Ask(values=_of_members, fresh=_upstream),
     ("PATCH", "/repositories/{repository}"): Ask({"protected_tags": []}),
     ("DELETE", "/repositories/{repository}"): Ask(headers=_STALE, only_allowed=STALE),
+    ("PUT", "/repositories/{repository}/retention"): Ask({"never": True}),
+    ("POST", "/repositories/{repository}/retention/preview"): Ask({}),
     # None of them comes from an upstream.
     ("POST", "/repositories/{repository}/sync"): Ask({}, only_allowed=frozenset({422})),
 }

@@ -253,9 +253,22 @@ async def _orphans(place):
     return {str(row[0]) for row in rows}
 
 
-async def test_a_run_of_many_batches_leaves_the_rest_to_a_sweep(place, monkeypatch):
+async def test_a_run_gets_past_any_number_of_tags_that_stay(place, monkeypatch):
+    monkeypatch.setattr("entrepot.services.retention_plan._PAGE", 1)
+    for number in range(30):
+        await place.yard.image("acme/app", f"keep-{number}")
+    await place.yard.image("acme/app", "old")
+    await place.set("acme/app", Retention(days=7, keep=("keep-*",)))
+    place.world.clock.advance(8 * DAY)
+
+    ran = await place.run("acme/app")
+
+    assert (ran.tags, ran.is_done) == (1, True)
+
+
+async def test_a_run_that_takes_long_leaves_the_rest_to_a_sweep(place, monkeypatch):
     monkeypatch.setattr("entrepot.services.retention_plan.BATCH", 2)
-    monkeypatch.setattr("entrepot.services.retention_run._BATCHES", 3)
+    monkeypatch.setattr("entrepot.services.retention_run._PATIENCE", 10)
     for number in range(7):
         await place.yard.image("acme/app", f"v{number}")
     assert await place.runs.sweep() == 0  # due in an hour from now

@@ -129,11 +129,12 @@ def page_of(
     found, has_more = part
     return Page(
         items=[shown(each) for each in found],
-        next=_cursor(key(found[-1])) if has_more else None,
+        next=cursor_of(key(found[-1])) if has_more else None,
     )
 
 
-def _cursor(key: str) -> str:
+def cursor_of(key: str) -> str:
+    """The cursor of the page behind a key."""
     return base64.urlsafe_b64encode(key.encode()).decode()
 
 

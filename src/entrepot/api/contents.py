@@ -160,6 +160,8 @@ def _shown_tag(tag: ListedTag) -> Tag:
         media_type=tag.media_type,
         size=tag.size,
         pushed_at=moment(tag.pushed_at),
+        pulled_at=moment_or_none(tag.pulled_at),
+        expires_at=moment_or_none(tag.expires_at),
     )
 
 
@@ -171,8 +173,7 @@ def _summary(manifest: ListedManifest) -> dict[str, Any]:
         "subject": manifest.subject,
         "size": manifest.size,
         "pushed_at": moment(manifest.pushed_at),
-        pulled_at=moment_or_none(tag.pulled_at),
-        expires_at=moment_or_none(tag.expires_at),
+        "pulled_at": moment_or_none(manifest.pulled_at),
     }
 
 
@@ -184,7 +185,6 @@ def _shown(view: ManifestView) -> Manifest:
             Platform(
                 os=platform.os,
                 architecture=platform.architecture,
-        "pulled_at": moment_or_none(manifest.pulled_at),
                 variant=platform.variant,
                 digest=platform.digest,
             )

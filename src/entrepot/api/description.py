@@ -58,6 +58,7 @@ TAGS: Mapping[str, str] = {
     "usage": "What is held, for how long, and what that costs.",
     "repositories": "Where images and artifacts are, and the policies that hold for them.",
     "contents": "What repositories hold: tags and manifests.",
+    "retention": "For how long what was pushed is kept, and what goes by that.",
     "upstreams": "Other registries that pull-through repositories and mirrors stand in front of.",
     "mirrors": "Prefixes of an organisation's names that mirror a whole upstream.",
     "tokens": "Credentials: of users, organisations and projects, and for pulling alone.",

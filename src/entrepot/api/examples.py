@@ -46,9 +46,11 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "NewUserToken": {"name": "laptop", "expires_in": 7_776_000, "actions": ["pull", "push"]},
     "OrganisationChanges": {"name": "Acme", "retention": {"days": 30}},
     "PasswordChange": {"current": "correct horse battery", "new": "staple battery horse"},
+    "PreviewWanted": {"policy": {"tags": 25, "keep": ["v*"]}},
     "ProjectChanges": {"name": "Compiler"},
     "Reason": {"reason": "the only owner left the company"},
     "RepositoryChanges": {"immutable_tags": ["v*"]},
+    "Retention": {"days": 14, "keep": ["v*"], "pulled_days": 7},
     "Settings": {"is_read_only": True},
     "UpstreamChanges": {
         "credential": {"kind": "basic", "username": "acme", "password": "dckr_pat_..."}

@@ -12,6 +12,8 @@ from entrepot.services.namespace_mirrors import NamespaceMirrors
 from entrepot.services.organisations import Organisations
 from entrepot.services.projects import Projects
 from entrepot.services.repositories import Repositories
+from entrepot.services.retention import RetentionPolicies
+from entrepot.services.retention_run import RetentionRun
 from entrepot.services.server_settings import Server
 from entrepot.services.session import Session
 from entrepot.services.sync import Syncs
@@ -44,3 +46,5 @@ class Management:
     mirrors: NamespaceMirrors
     usage: Usage
     collection: CollectionReport
+    retention: RetentionPolicies
+    retention_run: RetentionRun

@@ -20,7 +20,8 @@ from entrepot.api.call import (
     page_of,
     tag,
 )
-from entrepot.model import retention, tenancy
+from entrepot.api.retention import Retention, read_retention, shown_retention
+from entrepot.model import tenancy
 from entrepot.model.access import Action, Role
 
 router = APIRouter(tags=["organisations"])
@@ -29,14 +30,6 @@ _MOST = 2**62
 
 Slug = Annotated[str, Field(description="its name in addresses: a DNS label", max_length=63)]
 Price = Annotated[str, Field(pattern=r"^\d{1,9}(\.\d{1,6})?$", description="per GB-month: `0.20`")]
-
-
-class Retention(Body):
-    """For how long pushed tags are kept: one of these."""
-
-    days: Annotated[int | None, Field(ge=1, le=36_500)] = None
-    tags: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
-    never: bool = False
 
 
 class Quota(Body):
@@ -60,6 +53,10 @@ class Organisation(Shown):
     allows_public: bool = Field(description="whether its repositories may be public")
     is_read_only: bool
     retention: Retention | None = Field(description="null: as the server has it")
+    effective_retention: Retention = Field(
+        description="what holds for its repositories that have no policy of their own"
+    )
+    inherited_retention: Retention = Field(description="the server's, which holds without it")
     price_per_gb_month: str
     quota: Quota
 
@@ -103,7 +100,9 @@ async def list_organisations(
 ) -> Page[Organisation]:
     """The organisations that you may see, by slug; all of them for server administrators."""
     found = await services.organisations.page(caller, after=window.after, limit=window.limit)
-    return page_of(found, _shown, lambda organisation: organisation.slug)
+    return page_of(
+        found, lambda each: _shown(services, each), lambda organisation: organisation.slug
+    )
 
 
 @router.post("/organisations", **declares(Action.ADMINISTER, creates=True))
@@ -113,7 +112,7 @@ async def create_organisation(
     """Make an organisation, which you own. For server administrators."""
     made = await services.organisations.create(caller, new.slug, name=new.name, public_id=new.id)
     tag(response, made.version)
-    return _shown(made)
+    return _shown(services, made)
 
 
 @router.get("/organisations/{organisation}", **declares(Action.SEE_ORGANISATION))
@@ -123,7 +122,7 @@ async def show_organisation(
     """One organisation, by slug or id."""
     found = await services.organisations.get(caller, organisation)
     tag(response, found.version)
-    return _shown(found)
+    return _shown(services, found)
 
 
 @router.patch("/organisations/{organisation}", **declares(Action.MANAGE_ORGANISATION))
@@ -143,8 +142,7 @@ async def change_organisation(
                 values["creators"] = Role(changes.repository_creation)
             case "retention":
                 wanted = changes.retention
-                kept = retention.Retention(**wanted.model_dump()).checked() if wanted else None
-                values["retention"] = kept
+                values["retention"] = read_retention(wanted) if wanted else None
             case "price_per_gb_month":
                 values["price_micros"] = int(Decimal(changes.price_per_gb_month) * _MICROS)
             case "quota":
@@ -154,7 +152,7 @@ async def change_organisation(
                 values[field] = getattr(changes, field)
     changed = await services.organisations.update(caller, organisation, values, version=version)
     tag(response, changed.version)
-    return _shown(changed)
+    return _shown(services, changed)
 
 
 @router.delete(
@@ -176,7 +174,7 @@ async def break_glass(
     return BrokenGlass(role="owner", expires_at=moment(until))
 
 
-def _shown(organisation: tenancy.Organisation) -> Organisation:
+def _shown(services: Services, organisation: tenancy.Organisation) -> Organisation:
     kept = organisation.retention
     return Organisation(
         id=organisation.public_id,
@@ -186,7 +184,9 @@ def _shown(organisation: tenancy.Organisation) -> Organisation:
         repository_creation="admin" if organisation.creators is Role.ADMIN else "member",
         allows_public=organisation.allows_public,
         is_read_only=organisation.is_read_only,
-        retention=Retention(days=kept.days, tags=kept.tags, never=kept.never) if kept else None,
+        retention=shown_retention(kept) if kept else None,
+        effective_retention=shown_retention(kept or services.retention.server),
+        inherited_retention=shown_retention(services.retention.server),
         price_per_gb_month=f"{Decimal(organisation.price_micros) / _MICROS:.2f}",
         quota=Quota(
             bytes=organisation.quota.bytes,

@@ -139,17 +139,17 @@ class Client:
         key = {"idempotency-key": str(uuid.uuid4())}
         return self._object(self._send("POST", path, body=body, headers=key, again=True))
 
-    def act(self, path: str, body: Json) -> Json:
+    def act(self, path: str, body: Json, /, **query: object) -> Json:
         """Do something that is not making something."""
-        return self._object(self._send("POST", path, body=body))
+        return self._object(self._send("POST", path, query, body=body))
 
     def change(self, path: str, body: Json) -> Json:
         """Change fields; what is not named stays."""
         return self._object(self._send("PATCH", path, body=body, headers=self._if_unchanged(path)))
 
-    def put(self, path: str, body: Json | None = None) -> None:
+    def put(self, path: str, body: Json | None = None) -> Json:
         """Put something in its place."""
-        self._send("PUT", path, body=body)
+        return self._object(self._send("PUT", path, body=body, headers=self._if_unchanged(path)))
 
     def delete(self, path: str) -> None:
         """Remove something."""

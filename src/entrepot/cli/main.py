@@ -26,6 +26,7 @@ COMMANDS = {
     "upstream": ("entrepot.cli.upstreams", "Other registries to pull through."),
     "mirror": ("entrepot.cli.namespace_mirrors", "Prefixes that mirror an upstream."),
     "tag": ("entrepot.cli.tags", "Tags of a repository."),
+    "retention": ("entrepot.cli.retention", "How long what is pushed is kept."),
     "token": ("entrepot.cli.tokens", "Tokens for programs and people."),
     "pull-token": ("entrepot.cli.tokens", "Make a token that pulls, for an hour."),
     "kubernetes-secret": ("entrepot.cli.kubernetes", "Make a pull secret for a cluster."),
@@ -39,7 +40,7 @@ COMMANDS = {
 SECTIONS = {
     "A registry of your own": ("serve", "admin"),
     "You": ("login", "logout", "whoami", "password", "join", "docker-login", "completion"),
-    "What is stored": ("repository", "tag", "project"),
+    "What is stored": ("repository", "tag", "retention", "project"),
     "Other registries": ("upstream", "mirror"),
     "Who may use it": ("org", "member", "invitation", "audit", "usage"),
     "Programs that use it": ("token", "pull-token", "kubernetes-secret"),

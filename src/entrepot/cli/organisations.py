@@ -23,6 +23,7 @@ from entrepot.cli.output import (
 )
 from entrepot.cli.session import open_session
 from entrepot.cli.sizes import size
+from entrepot.model.retention import Retention
 from entrepot.model.usage import readable
 
 _NO_LIMIT = "none"
@@ -51,15 +52,9 @@ def _limit(text: str) -> int | str:
 
 
 def _retention(item: Json) -> tuple[str, str]:
-    match item["retention"]:
-        case None:
-            return "as the server", ""
-        case {"never": True}:
-            return "for ever", "never"
-        case {"days": int(days)}:
-            return f"{days} d", f"days={days}"
-        case kept:
-            return f"the newest {kept['tags']} tags", f"tags={kept['tags']}"
+    """What holds, in words; of the server's, that it is."""
+    kept = str(Retention.parse(item["effective_retention"]))
+    return (kept if item["retention"] else f"as the server has it: {kept}"), kept
 
 
 _LIST = {"SLUG": "slug", "NAME": "name", "ID": "id", "CREATED": when("created_at")}

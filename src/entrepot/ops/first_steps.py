@@ -5,8 +5,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from entrepot.model.retention import Retention
 
-def first_lines(server: str, token_file: Path, token: str) -> list[str]:
+
+def first_lines(server: str, token_file: Path, token: str, kept: Retention) -> list[str]:
     """What a first start says. `server` is its address; the token is shown on a terminal only."""
     host = server.partition("://")[2]
     try:
@@ -28,7 +30,8 @@ def first_lines(server: str, token_file: Path, token: str) -> list[str]:
         f"  podman login --tls-verify=false {host} -u x-token --password-stdin < {shown}",
         "  podman pull docker.io/library/alpine",
         f"  podman push --tls-verify=false alpine {host}/alpine:v1",
-        "images are kept until somebody deletes them; nothing expires by itself yet",
+        f"images are kept: {kept}; to change that for all of them, here for 30 days:",
+        f"  {_program()} retention set --org main --days 30",
     ]
 
 

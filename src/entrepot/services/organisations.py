@@ -126,9 +126,10 @@ class Organisations:
             changed = replace(before, **given)  # type: ignore[arg-type]  # checked by the surface
             if not await organisations.update(tx, changed):
                 raise Stale(STALE)
-            await self._record(
-                tx, actor, "organisation.changed", before, {"fields": sorted(changes)}
-            )
+            details: dict[str, object] = {"fields": sorted(changes)}
+            if "retention" in changes:
+                details["retention"] = str(changed.retention) if changed.retention else None
+            await self._record(tx, actor, "organisation.changed", before, details)
             return replace(changed, version=before.version + 1)
 
         return await self._database.write(work)

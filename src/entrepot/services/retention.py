@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, replace
 
-from entrepot.db import organisations, retention
+from entrepot.db import retention
 from entrepot.db.database import Database, Transaction
 from entrepot.db.retention import Policies
 from entrepot.model.access import Action, Actor
@@ -17,18 +17,22 @@ from entrepot.services.access import Access
 from entrepot.services.addresses import NO_REPOSITORY
 from entrepot.services.audit import record
 from entrepot.services.organisations import STALE, require_version
-from entrepot.services.retention_plan import RetentionPlan, judge_untagged
+from entrepot.services.retention_plan import RetentionPlan, Source, judge_untagged
 
 EXACT = 5_000  # manifests and tags of which a preview knows what they free
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What holds for a repository, whose policy it is, and its own, if it has one."""
+    """What holds for a repository, whose policy it is, and its own, if it has one.
+
+    `inherited` is what would hold without it.
+    """
 
     effective: Retention
-    source: str
+    source: Source
     own: Retention | None
+    inherited: Retention
     version: int
 
 
@@ -83,6 +87,11 @@ class RetentionPolicies:
         """What holds for a repository. Raises NotFound."""
         return self._policy(await self._policies(actor, repository_id))
 
+    @property
+    def server(self) -> Retention:
+        """What holds where nobody else says."""
+        return self._plan.server
+
     async def set(
         self, actor: Actor, repository_id: int, policy: Retention | None, *, version: int | None
     ) -> Policy:
@@ -112,34 +121,6 @@ class RetentionPolicies:
             )
             await record(tx, actor, change, now=self._clock.now())
             return self._policy(after)
-
-        return await self._database.write(work)
-
-    async def set_for_organisation(
-        self, actor: Actor, name: str, policy: Retention | None, *, version: int | None
-    ) -> int:
-        """Give an organisation a policy; None for the server's. The version of the organisation.
-
-        Raises FieldInvalid, NotFound, Denied, Stale.
-        """
-        if policy is not None:
-            policy.checked()
-
-        async def work(tx: Transaction) -> int:
-            found = await self._access.enter(tx, actor, Action.MANAGE_ORGANISATION, name)
-            require_version(found.version, version)
-            if not await organisations.update(tx, replace(found, retention=policy)):
-                raise Stale(STALE)
-            change = Change(
-                "retention.changed",
-                "organisation",
-                found.public_id,
-                found.slug,
-                found.id,
-                _details(found.retention, policy),
-            )
-            await record(tx, actor, change, now=self._clock.now())
-            return found.version + 1
 
         return await self._database.write(work)
 
@@ -179,7 +160,8 @@ class RetentionPolicies:
 
     def _policy(self, policies: Policies) -> Policy:
         effective, source = self._plan.effective(policies)
-        return Policy(effective, source, policies.own, policies.version)
+        inherited, _ = self._plan.effective(replace(policies, own=None))
+        return Policy(effective, source, policies.own, inherited, policies.version)
 
     async def _totals(self, policies: Policies, rules: Rules, other: Rules) -> Totals:
         """What goes by `rules`, and what of it does not by the other ones."""

@@ -6,13 +6,15 @@ no transaction stays open between them.
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from entrepot.db import orphans, reachability, retention
 from entrepot.db.database import Database, Transaction
 from entrepot.db.retention import Policies
 from entrepot.model.retention import Retention
 from entrepot.model.retention_rules import DEFAULT_DAYS, Rules, TagFacts, UntaggedFacts, Verdict
+
+Source = Literal["repository", "organisation", "server"]
 
 BATCH = 100  # of one transaction of a run
 _PAGE = 500
@@ -33,16 +35,16 @@ class RetentionPlan:
 
     def __init__(self, database: Database, server: Retention, *, restore: int) -> None:
         self._database = database
-        self._server = server
+        self.server = server
         self._restore = restore
 
-    def effective(self, policies: Policies) -> tuple[Retention, str]:
+    def effective(self, policies: Policies) -> tuple[Retention, Source]:
         """The policy that holds, and whose it is. It holds as a whole."""
         if policies.own is not None:
             return policies.own, "repository"
         if policies.organisations is not None:
             return policies.organisations, "organisation"
-        return self._server, "server"
+        return self.server, "server"
 
     async def rules(self, policies: Policies, policy: Retention, now: int) -> Rules:
         """What to judge by. Walks as many tags as a policy of the newest tags keeps."""
@@ -51,7 +53,7 @@ class RetentionPlan:
             policy,
             repository.immutable_tags,
             repository.protected_tags,
-            self._server.untagged_days or self._server.days or DEFAULT_DAYS,
+            self.server.untagged_days or self.server.days or DEFAULT_DAYS,
             now,
         )
         if policy.tags is None:

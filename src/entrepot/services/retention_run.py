@@ -23,7 +23,7 @@ from entrepot.services.retention_plan import Going, RetentionPlan, judge_untagge
 from entrepot.telemetry.observe import Observe, ignore
 
 _AT_ONCE = 100  # organisations that a sweep serves in turn
-_BATCHES = 20  # of a run that somebody waits for
+_PATIENCE = 10 * SECOND  # how long somebody waits for a run
 _SWEEPER = Actor(Credential(0, Kind.OPERATOR, name="retention"))
 
 log = structlog.get_logger()
@@ -87,10 +87,9 @@ class RetentionRun:
         turn = await self._begin(repository_id, actor)
         if turn is None:
             return Ran(0, 0, is_done=True)
-        for _ in range(_BATCHES):
+        until = self._clock.now() + _PATIENCE
+        while not turn.is_over and self._clock.now() < until:
             await self._step(turn)
-            if turn.is_over:
-                break
         if not turn.is_done:
             await self._again(turn)
         return Ran(turn.tags, turn.untagged, is_done=turn.is_done)
