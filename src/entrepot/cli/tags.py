@@ -31,9 +31,9 @@ _LIST: Columns = {
     "DIGEST": lambda item: (item["digest"][:19], item["digest"]),
     "TYPE": _type,
     "PUSHED": when("pushed_at"),
-}
     "PULLED": when("pulled_at"),
     "EXPIRES": when("expires_at", never=""),
+}
 
 
 def _platforms(item: Json) -> tuple[str, str]:
@@ -50,9 +50,9 @@ _ONE: Columns = {
     "media type": "media_type",
     "artifact type": "manifest.artifact_type",
     "pushed": when("pushed_at"),
-    "platforms": lambda item: _platforms(item["manifest"]),
     "pulled": when("pulled_at"),
     "expires": when("expires_at", never="as the retention of the repository says"),
+    "platforms": lambda item: _platforms(item["manifest"]),
     "layers": lambda item: (str(len(item["manifest"]["layers"])),) * 2,
     "bytes of layers": size("size_of_layers"),
     "also tagged": lambda item: (
