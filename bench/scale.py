@@ -37,6 +37,12 @@ class Scale:
     """Bytes of a blob that a thousand clients pull through at once."""
     throng: int
     """How many a thousand are."""
+    unused: int
+    """Blobs that nothing needs."""
+    unused_for_long: int
+    """As many of them as keep collection busy while a rate is measured."""
+    old_tags: int
+    """Tags that retention deletes."""
 
 
 FULL = Scale(
@@ -53,6 +59,9 @@ FULL = Scale(
     shared=128 * 10**6,
     thronged=20 * 10**6,
     throng=1000,
+    unused=20_000,
+    unused_for_long=60_000,
+    old_tags=10_000,
 )
 QUICK = Scale(
     seconds=1,
@@ -68,4 +77,7 @@ QUICK = Scale(
     shared=20 * 10**6,
     thronged=5 * 10**6,
     throng=200,
+    unused=2_000,
+    unused_for_long=8_000,
+    old_tags=1_000,
 )

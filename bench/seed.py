@@ -18,11 +18,14 @@ from bench.registry import push_image
 from bench.row import Place
 from bench.servers import Entrepot
 from bench.wire import Connection
+from entrepot.model.ids import new_id
 
 FEW = "bench/few"
 MANY = "bench/many"
 
 _FIRST_TAG = "seed"
+_DAY = 24 * 60 * 60 * 1_000_000  # in µs
+_DAYS = 365
 _BATCH = 20_000
 _SCHEMA = Path(__file__).parents[1] / "src/entrepot/db/revisions/versions"
 
@@ -43,7 +46,12 @@ def seeded(place: Place) -> Entrepot:
         shutil.rmtree(folder, ignore_errors=True)
         _seed(folder, place)
         mark.write_text(fingerprint)
-    return Entrepot(folder, place.settings)
+    return _registry(folder, place)
+
+
+def _registry(folder: Path, place: Place) -> Entrepot:
+    """Return a server that leaves all of it for the next run."""
+    return Entrepot(folder, {"RETENTION__NEVER": "true", **place.settings})
 
 
 def _fingerprint() -> str:
@@ -53,7 +61,8 @@ def _fingerprint() -> str:
 
 def _seed(folder: Path, place: Place) -> None:
     counts = {FEW: place.scale.few_tags, MANY: place.scale.tags}
-    with Entrepot(folder, place.settings).running() as server:
+    entrepot = _registry(folder, place)
+    with entrepot.running() as server:
         first = image(layers=1, layer_size=1024)
         for name in counts:
             with Connection(server.port, server.authorize([name])) as connection:
@@ -65,11 +74,18 @@ def _seed(folder: Path, place: Place) -> None:
         for name, count in counts.items():
             _copy(database, name, count, place)
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    place.say("folding what usage is made of")
+    entrepot.alone("fold")
 
 
 def _copy(database: sqlite3.Connection, name: str, count: int, place: Place) -> None:
-    """Write `count` manifests, each with a tag, its history, and links to the first one's blobs."""
-    (key,) = database.execute("SELECT id FROM repositories WHERE path = ?", [name]).fetchone()
+    """Write `count` manifests, each with a tag, its history, and links to the first one's blobs.
+
+    All are of now, but accounted for as if they had come in the course of a year.
+    """
+    (key, owner) = database.execute(
+        "SELECT id, organisation_id FROM repositories WHERE path = ?", [name]
+    ).fetchone()
     (manifest,) = _rows_of(database, "manifests", key)
     (first_tag,) = _rows_of(database, "tags", key)
     (history,) = _rows_of(database, "tag_history", key)
@@ -84,11 +100,15 @@ def _copy(database: sqlite3.Connection, name: str, count: int, place: Place) -> 
             {"name": tag(n), "digest": d} for n, d in zip(numbers, digests, strict=True)
         ]
         with database:
-            for digest, body in zip(digests, bodies, strict=True):
+            for number, digest, body in zip(numbers, digests, bodies, strict=True):
                 cells = manifest | {"digest": digest, "size": len(body), "body": body}
                 _insert(database, "manifests", cells)
                 for link in links:
                     _insert(database, "manifest_blobs", link | {"manifest": digest})
+                at = manifest["pushed_at"] - number % _DAYS * _DAY
+                for line in (key, None):  # the repository, and its organisation
+                    delta = {"organisation_id": owner, "repository_id": line, "at": at}
+                    _insert(database, "byte_deltas", delta | {"id": new_id(), "bytes": len(body)})
             for changes in names:
                 _insert(database, "tags", first_tag | changes)
                 _insert(database, "tag_history", history | changes)

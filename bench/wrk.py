@@ -15,6 +15,8 @@ ACCEPT = (
 )
 
 _RATE = re.compile(r"^Requests/sec:\s+([\d.]+)$", re.MULTILINE)
+_P99 = re.compile(r"^\s*99%\s+([\d.]+)(us|ms|s)$", re.MULTILINE)
+_MILLISECONDS = {"us": 0.001, "ms": 1, "s": 1000}
 _FAULT = re.compile(r"^\s*(Non-2xx.*|Socket errors.*)$", re.MULTILINE)
 
 
@@ -22,14 +24,33 @@ def requests_per_second(
     url: str, authorization: str, *, connections: int, seconds: float, script: Path | None = None
 ) -> float:
     """GET over keep-alive connections for a while. Raises BenchError if any answer is not 2xx."""
+    output = _run(url, authorization, connections, seconds, script)
+    return float(_found(_RATE, output)[1])
+
+
+def p99_milliseconds(url: str, authorization: str, *, connections: int, seconds: float) -> float:
+    """Return the time within which 99 of 100 such requests are answered."""
+    found = _found(_P99, _run(url, authorization, connections, seconds, None))
+    return float(found[1]) * _MILLISECONDS[found[2]]
+
+
+def _run(
+    url: str, authorization: str, connections: int, seconds: float, script: Path | None
+) -> str:
     command = [find_program("wrk", "wrk"), "-t1", f"-c{connections}", f"-d{seconds:g}s"]
-    command += ["-H", f"Accept: {ACCEPT}"]
+    command += ["--latency", "-H", f"Accept: {ACCEPT}"]
     if authorization:
         command += ["-H", f"Authorization: {authorization}"]
     if script is not None:
         command += ["-s", str(script)]
     output = subprocess.run([*command, url], check=True, capture_output=True, text=True).stdout
-    rate, fault = _RATE.search(output), _FAULT.search(output)
-    if rate is None or fault is not None:
-        raise BenchError(f"wrk {url}: {fault[1] if fault else output}")
-    return float(rate[1])
+    if fault := _FAULT.search(output):
+        raise BenchError(f"wrk {url}: {fault[1]}")
+    return output
+
+
+def _found(pattern: re.Pattern[str], output: str) -> re.Match[str]:
+    found = pattern.search(output)
+    if found is None:
+        raise BenchError(f"wrk: {output}")
+    return found

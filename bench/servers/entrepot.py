@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import subprocess
 import sys
 import urllib.parse
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from bench.servers.process import BenchError, Ready, free_port, running
 from bench.servers.server import Server
 from bench.wire import Connection
 
+_ROOT = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).with_name("entrepot")
 
 
@@ -22,25 +24,35 @@ class Entrepot:
 
     def __init__(self, folder: Path, settings: Mapping[str, str], port: int = 0) -> None:
         """Keep everything in `folder`; `settings` are ENTREPOT_… names without the prefix."""
-        self._folder = folder
+        self.folder = folder
         self._port = port
         self._settings = settings
 
     @contextmanager
     def running(self) -> Iterator[Server]:
         """Run the server until the block ends."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         port = self._port or free_port()
-        data = self._folder / "data"
+        data = self.folder / "data"
         command = [str(PROGRAM), "serve", "--host", "127.0.0.1"]
         command += ["--port", str(port), "--data", str(data)]
         with running(
             command,
-            log=self._folder / "output.log",
+            log=self.folder / "output.log",
             ready=Ready(port, "/readyz", 200),
             environment=self._environment(),
         ) as process:
             yield Server("entrepot", port, process.pid, lambda _: basic(data))
+
+    def alone(self, work: str, *arguments: object) -> dict[str, float]:
+        """Have a piece of its work done by a process without a server; see bench.alone."""
+        command = [sys.executable, "-m", "bench.alone", work, *map(str, arguments)]
+        environment = self._environment() | {"ENTREPOT_DATA": str(self.folder / "data")}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise BenchError(f"{command}: {done.stderr}")
+        figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        return figures
 
     def _environment(self) -> dict[str, str]:
         # What this shell happens to have set must not decide the figures, nor which database is
