@@ -18,6 +18,14 @@ TABLES = {
 }
 
 
+async def condemn(tx: Transaction, repository_id: int) -> None:
+    """Let nobody restore a deleted repository from now on, by whatever clock or window."""
+    await tx.execute(
+        "UPDATE repositories SET deleted_at = 0 WHERE id = :repository_id AND deleted_at > 0",
+        repository_id=repository_id,
+    )
+
+
 async def delete_some(tx: Transaction, table: str, repository_id: int, *, limit: int) -> int:
     """Delete rows of a repository from one of `TABLES`; how many."""
     key = TABLES[table]

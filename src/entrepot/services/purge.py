@@ -28,7 +28,9 @@ async def look_at_repository(
     until = place.deleted_at + limits.restore
     if until > now:
         look.settled = await collection.postpone(tx, reviews, due_at=until, reason=RESTORABLE)
-    elif await _empty(tx, review.repository_id, place, look, now):
+        return look
+    await purge.condemn(tx, review.repository_id)
+    if await _empty(tx, review.repository_id, place, look, now):
         look.settled = await collection.postpone(tx, reviews, due_at=now, reason=MORE)
     elif await purge.is_in_use(tx, review.repository_id):
         look.settled = await collection.postpone(tx, reviews, due_at=now + HOUR, reason=IN_USE)
