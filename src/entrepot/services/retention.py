@@ -1,6 +1,7 @@
 """Retention policies: what holds where, changing one, and what would go."""
 
 import asyncio
+import re
 from dataclasses import dataclass, replace
 
 from entrepot.db import retention
@@ -19,6 +20,7 @@ from entrepot.services.audit import record
 from entrepot.services.organisations import STALE, require_version
 from entrepot.services.retention_plan import RetentionPlan, Source, judge_untagged
 
+_MOMENT = re.compile(r"-1|[0-9]{1,18}")  # -1: before the first
 EXACT = 5_000  # manifests and tags of which a preview knows what they free
 
 
@@ -226,7 +228,7 @@ def _position(after: str) -> tuple[str, int, str]:
     """Kind, moment and name behind which a page begins; of what is none of ours, the start."""
     kind, _, rest = after.partition(":")
     moment, _, name = rest.partition(":")
-    if kind not in {"tag", "manifest"} or not moment.lstrip("-").isdecimal():
+    if kind not in {"tag", "manifest"} or _MOMENT.fullmatch(moment) is None:
         return "tag", -1, ""
     return kind, int(moment), name
 
