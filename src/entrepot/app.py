@@ -44,6 +44,7 @@ from entrepot.services.audit_log import AuditLog
 from entrepot.services.contents import Contents
 from entrepot.services.credentials import Credentials
 from entrepot.services.delete import Delete
+from entrepot.services.deletions import Deletions
 from entrepot.services.fetch_relay import RELAY_PATH
 from entrepot.services.idempotency import Idempotency
 from entrepot.services.invitations import Invitations
@@ -58,6 +59,7 @@ from entrepot.services.projects import Projects
 from entrepot.services.pull import Pull
 from entrepot.services.push import Push
 from entrepot.services.repositories import Repositories
+from entrepot.services.restore import Restore
 from entrepot.services.rotation import recorded_key, require_key
 from entrepot.services.server_settings import Server
 from entrepot.services.session import Session
@@ -266,15 +268,19 @@ class Application:
     def _management(self, delete: Delete) -> Management:
         """What the management API offers."""
         common = (self.database, self._clock, self.access)
-        repositories = Repositories(*common, self._addresses, grace=self._grace)
+        window = self._settings.retention.restore_seconds * SECOND
+        repositories = Repositories(*common, self._addresses, window=window)
+        projects = Projects(*common, repositories)
         config_bytes = min(self._settings.limits.config_bytes, _SHOWN_CONFIG_BYTES)
         return Management(
             organisations=Organisations(*common),
-            projects=Projects(*common, repositories),
+            projects=projects,
             repositories=repositories,
             syncs=self.caching.syncs,
             contents=Contents(self.database, self.objects, self.access, config_bytes=config_bytes),
             delete=delete,
+            restore=Restore(*common, window=window),
+            deletions=Deletions(*common, repositories, projects),
             tokens=Tokens(*common),
             server=Server(*common),
             audit_log=self.audit_log,

@@ -178,6 +178,9 @@ MANAGEMENT: dict[tuple[str, str], Ask] = {
     ("DELETE", "/upstreams/{upstream}#members"): Ask(values=_of_members, fresh=_upstream),
     ("PATCH", "/repositories/{repository}"): Ask({"protected_tags": []}),
     ("DELETE", "/repositories/{repository}"): Ask(headers=_STALE, only_allowed=STALE),
+    # What is there stays as it is.
+    ("POST", "/repositories/{repository}/tags/{tag}/restore"): Ask({"version": 1}),
+    ("POST", "/repositories/{repository}/tags/restore"): Ask({"since": "2026-01-01T00:00:00Z"}),
     ("PUT", "/repositories/{repository}/retention"): Ask({"never": True}),
     ("POST", "/repositories/{repository}/retention/preview"): Ask({}),
     # None of them comes from an upstream.

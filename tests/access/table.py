@@ -86,6 +86,7 @@ MANAGEMENT: dict[tuple[str, str], str] = {
     ("GET", "/projects/{project}/usage"): "1 ++++ 4441 ++4 44 444 +3+ 3+ 4 111",
     ("PATCH", "/projects/{project}"): _MANAGE_PROJECT,
     ("DELETE", "/projects/{project}"): _MANAGE_PROJECT,
+    ("POST", "/projects/{project}/restore"): _MANAGE_PROJECT,
     ("POST", "/projects/{project}/transfer"): _MANAGE_PROJECT,
     ("GET", "/projects/{project}/repositories"): _BROWSE_PROJECT,
     ("PUT", "/projects/{project}/repositories/{repository}"): _MANAGE_PROJECT,
@@ -130,6 +131,7 @@ MANAGEMENT: dict[tuple[str, str], str] = {
     ("DELETE", "/tokens/{token}#project"): "1 4+++ 4441 4+4 44 444 444 44 4 111",
     ("DELETE", "/tokens/{token}#pull"): "1 4+++ 4441 4+4 44 444 444 44 4 111",
     ("DELETE", "/tokens/{token}#user"): "1 444+ 4441 444 44 444 444 44 4 111",
+    ("GET", "/organisations/{organisation}/deleted"): _MANAGE,
     ("GET", "/organisations/{organisation}/audit"): _MANAGE,
     ("GET", "/audit"): _ADMINISTER,
     ("GET", "/collection"): _ADMINISTER,
@@ -166,6 +168,7 @@ REPOSITORIES: dict[tuple[str, str], dict[str, str]] = {
     ("GET", "/repositories/{repository}"): _PULL,
     ("PATCH", "/repositories/{repository}"): _MANAGE_REPOSITORY,
     ("DELETE", "/repositories/{repository}"): _MANAGE_REPOSITORY,
+    ("POST", "/repositories/{repository}/restore"): _MANAGE_REPOSITORY,
     ("GET", "/repositories/{repository}/retention"): _PULL,
     ("PUT", "/repositories/{repository}/retention"): _MANAGE_REPOSITORY,
     ("DELETE", "/repositories/{repository}/retention"): _MANAGE_REPOSITORY,
@@ -176,9 +179,13 @@ REPOSITORIES: dict[tuple[str, str], dict[str, str]] = {
     ("GET", "/repositories/{repository}/tags"): _PULL,
     ("GET", "/repositories/{repository}/tags/{tag}"): _PULL,
     ("DELETE", "/repositories/{repository}/tags/{tag}"): _DELETE_TAG,
+    ("GET", "/repositories/{repository}/tags/{tag}/history"): _PULL,
+    ("POST", "/repositories/{repository}/tags/{tag}/restore"): _DELETE_TAG,
+    ("POST", "/repositories/{repository}/tags/restore"): _DELETE_TAG,
     ("GET", "/repositories/{repository}/manifests"): _PULL,
     ("GET", "/repositories/{repository}/manifests/{digest}"): _PULL,
     ("DELETE", "/repositories/{repository}/manifests/{digest}"): _DELETE,
+    ("POST", "/repositories/{repository}/manifests/{digest}/restore"): _DELETE,
 }
 
 # /v2/: reads hide what may not be seen, writes say no whether it is there or not.

@@ -149,7 +149,7 @@ def test_repositories_and_their_policies(admin, acme, data):
     second = data(admin.run("repository", "show", path, "--json"))
     admin.run("repository", "set", path, "--writable", "--no-protect")
     listed = admin.run("repository", "list", "--query", "am/ap").out
-    admin.run("repository", "delete", path, "--yes")
+    admin.run("repository", "rm", path, "--yes")
 
     assert made.out == f"{path}\n"
     assert (first["immutable_tags"], first["protected_tags"]) == (["v*"], ["latest"])

@@ -20,7 +20,7 @@ from entrepot.model.errors import Conflict, EntrepotError, Taken
 from entrepot.model.manifests import ManifestLimits, read_manifest
 from entrepot.model.names import RepositoryName, Tag
 from entrepot.oci.errors import wire_of
-from entrepot.services.access import NOBODY
+from entrepot.services.access import NOBODY, OPERATOR
 from entrepot.services.addresses import Address
 from tests.support.invariants import check_invariants
 from tests.support.server import OCI_INDEX, OCI_MANIFEST
@@ -84,7 +84,13 @@ class Node:
         self.app = app
         self.held = Held(app.database)
         registry = app._oci._registry
+        management = app._api._management
+        self.restore, self.deletions = management.restore, management.deletions
+        self.repositories = management.repositories
         for service in (
+            self.restore,
+            self.deletions,
+            self.repositories,
             registry.push,
             registry.delete,
             registry.uploads,
@@ -133,6 +139,18 @@ class Node:
 
     async def delete_tag(self, name, tag):
         await self.registry.delete.tag(NOBODY, address_of(name), Tag.parse(tag))
+
+    async def id_of(self, name):
+        async with self.app.database.read() as tx:
+            where = await self.app._addresses.find(tx, address_of(name))
+        return where.id
+
+    async def restore_tag(self, name, tag, **which):
+        repository_id = await self.id_of(name)
+        await self.restore.tag(OPERATOR, repository_id, Tag.parse(tag), **which)
+
+    async def restore_manifest(self, name, digest):
+        await self.restore.manifest(OPERATOR, await self.id_of(name), Digest.parse(digest))
 
     async def mount(self, name, source, digest):
         return await self.registry.mount.blob(
@@ -261,6 +279,76 @@ async def two_manifests_share_their_blobs(node):
     return lambda n: n.push(name, bodies[0], "a"), lambda n: n.push(name, bodies[1], "a", "b")
 
 
+async def a_deleted_tag_is_restored_while_it_is_pushed(node):
+    name = new_name()
+    await node.push_image(name, "v1")
+    await node.delete_tag(name, "v1")
+    body = await node.image(name)
+    return lambda n: n.push(name, body, "v1"), lambda n: n.restore_tag(name, "v1", version=1)
+
+
+async def a_tag_is_set_back_while_it_is_deleted(node):
+    name = new_name()
+    await node.push_image(name, "v1")
+    await node.push_image(name, "v1")
+    return lambda n: n.restore_tag(name, "v1", version=1), lambda n: n.delete_tag(name, "v1")
+
+
+async def a_manifest_is_restored_while_its_tag_is_pushed(node):
+    name = new_name()
+    digest = await node.push_image(name, "v1", "v2")
+    await node.delete_manifest(name, digest)
+    body = await node.image(name)
+    return lambda n: n.push(name, body, "v1"), lambda n: n.restore_manifest(name, digest)
+
+
+async def a_manifest_is_restored_while_its_blob_is_deleted(node):
+    name = new_name()
+    config = await node.upload(name, secrets.token_bytes(20))
+    digest = await node.push(name, image_of(config), "v1")
+    await node.delete_manifest(name, digest)
+    return lambda n: n.restore_manifest(name, digest), lambda n: n.delete_blob(name, config)
+
+
+async def an_index_is_restored_while_its_child_is_deleted(node):
+    name = new_name()
+    child = await node.push_image(name, "child")
+    index = await node.push(name, index_of(child), "v1")
+    await node.delete_manifest(name, index)
+    return lambda n: n.restore_manifest(name, index), lambda n: n.delete_manifest(name, child)
+
+
+async def a_manifest_is_restored_twice(node):
+    name = new_name()
+    digest = await node.push_image(name, "v1", "v2")
+    await node.delete_manifest(name, digest)
+    return lambda n: n.restore_manifest(name, digest), lambda n: n.restore_manifest(name, digest)
+
+
+async def a_repository_is_restored_while_its_path_is_pushed(node):
+    name = new_name()
+    body = await node.image(name)
+    await node.push(name, body, "v1")
+    ours = await node.id_of(name)
+    await node.repositories.delete(OPERATOR, ours, version=None)
+
+    async def upload(n):
+        return await n.registry.uploads.open(NOBODY, address_of(name), algorithm="sha256")
+
+    return lambda n: n.deletions.repository(OPERATOR, ours), upload
+
+
+async def a_repository_is_restored_twice(node):
+    name = new_name()
+    await node.push_image(name, "v1", "v2")
+    ours = await node.id_of(name)
+    await node.repositories.delete(OPERATOR, ours, version=None)
+    return (
+        lambda n: n.deletions.repository(OPERATOR, ours),
+        lambda n: n.deletions.repository(OPERATOR, ours),
+    )
+
+
 PAIRS = {
     pair.__name__.replace("_", " "): pair
     for pair in (
@@ -277,6 +365,14 @@ PAIRS = {
         a_blob_is_deleted_while_it_is_mounted_elsewhere,
         an_index_and_its_child_are_deleted,
         two_manifests_share_their_blobs,
+        a_deleted_tag_is_restored_while_it_is_pushed,
+        a_tag_is_set_back_while_it_is_deleted,
+        a_manifest_is_restored_while_its_tag_is_pushed,
+        a_manifest_is_restored_while_its_blob_is_deleted,
+        an_index_is_restored_while_its_child_is_deleted,
+        a_manifest_is_restored_twice,
+        a_repository_is_restored_while_its_path_is_pushed,
+        a_repository_is_restored_twice,
     )
 }
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from entrepot.model.clock import HOUR
+from entrepot.model.clock import DAY
 from entrepot.model.errors import Denied, NameUnknown, Taken
 from entrepot.services.access import OPERATOR
 from entrepot.services.organisations import Organisations
@@ -52,7 +52,7 @@ async def test_a_path_never_leads_from_a_deleted_organisation_to_the_default_one
 async def test_the_id_of_a_deleted_project_leads_nowhere(world):
     admin = await world.token("user", "main")
     repositories = Repositories(
-        world.database, world.clock, world.access, world.addresses, grace=HOUR
+        world.database, world.clock, world.access, world.addresses, window=DAY
     )
     projects = Projects(world.database, world.clock, world.access, repositories)
     made = await projects.create(OPERATOR, "acme", "app")

@@ -22,7 +22,7 @@ CONTENT = b"content of a layer"
 
 @pytest.fixture
 def kept(world):
-    return Repositories(world.database, world.clock, world.access, world.addresses, grace=DAY)
+    return Repositories(world.database, world.clock, world.access, world.addresses, window=DAY)
 
 
 @pytest.fixture

@@ -64,14 +64,14 @@ class AuditEvent(Shown):
     details: dict[str, Any]
 
 
-def _not_a_number(value: object) -> object:
+def not_a_number(value: object) -> object:
     """A year alone would be taken for seconds since 1970."""
     if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+", value):
         raise ValueError("a time is written like 2026-11-21T10:00:00Z")
     return value
 
 
-Moment = Annotated[datetime, BeforeValidator(_not_a_number)]
+Moment = Annotated[datetime, BeforeValidator(not_a_number)]
 
 
 def _filter(

@@ -160,6 +160,12 @@ def tag(response: Response, version: int) -> None:
     response.headers["etag"] = f'"{version}"'
 
 
+def restorable_until(response: Response, until: int) -> None:
+    """Say until when what was just deleted can be restored."""
+    text = moment(until).isoformat(timespec="seconds").replace("+00:00", "Z")
+    response.headers["restorable-until"] = text
+
+
 def moment(microseconds: int) -> datetime:
     """A time as answers show it."""
     return datetime.fromtimestamp(microseconds / 1_000_000, UTC)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from entrepot.api.call import (
@@ -16,6 +16,7 @@ from entrepot.api.call import (
     moment,
     moment_or_none,
     page_of,
+    restorable_until,
     row_of,
 )
 from entrepot.model import names
@@ -30,8 +31,8 @@ Prefix = Annotated[
     str, Query(pattern=r"^[A-Za-z0-9._-]{0,128}$", description="only tags that begin so")
 ]
 
-
 _PULLED = "when somebody last pulled its manifest, to the hour"
+
 
 class Tag(Shown):
     """A tag and the manifest that it points at."""
@@ -41,11 +42,11 @@ class Tag(Shown):
     media_type: str
     size: int = Field(description="bytes of the manifest itself")
     pushed_at: datetime = Field(description="the last push of this tag")
-
     pulled_at: datetime | None = Field(description=_PULLED)
     expires_at: datetime | None = Field(
         description="when it goes by the max-age that its push gave it, if it gave one"
     )
+
 
 class ManifestSummary(Shown):
     """A manifest in a list."""
@@ -56,8 +57,8 @@ class ManifestSummary(Shown):
     subject: str | None = Field(description="the manifest that this one refers to")
     size: int = Field(description="bytes of the manifest itself")
     pushed_at: datetime
-
     pulled_at: datetime | None = Field(description=_PULLED)
+
 
 class Platform(Shown):
     """What an image runs on, and its manifest."""
@@ -114,10 +115,15 @@ async def show_tag(services: Services, caller: Caller, repository: str, tag: str
 @router.delete(
     "/repositories/{repository}/tags/{tag}", status_code=204, **declares(Action.DELETE_TAG)
 )
-async def delete_tag(services: Services, caller: Caller, repository: str, tag: str) -> None:
-    """Remove a tag. Its manifest stays while another tag or manifest needs it."""
+async def delete_tag(
+    services: Services, caller: Caller, repository: str, tag: str, response: Response
+) -> None:
+    """Remove a tag. Its manifest stays while another tag or manifest needs it.
+
+    `Restorable-Until` says until when it can be restored at least.
+    """
     row = row_of(repository, "repository")
-    await services.delete.tag(caller, row, names.Tag.parse(tag))
+    restorable_until(response, await services.delete.tag(caller, row, names.Tag.parse(tag)))
 
 
 @router.get("/repositories/{repository}/manifests", **declares(Action.PULL))
@@ -147,10 +153,15 @@ async def show_manifest(
 @router.delete(
     "/repositories/{repository}/manifests/{digest}", status_code=204, **declares(Action.DELETE)
 )
-async def delete_manifest(services: Services, caller: Caller, repository: str, digest: str) -> None:
-    """Remove a manifest and the tags that point at it; refused while an index lists it."""
+async def delete_manifest(
+    services: Services, caller: Caller, repository: str, digest: str, response: Response
+) -> None:
+    """Remove a manifest and the tags that point at it; refused while an index lists it.
+
+    `Restorable-Until` says until when it can be restored with them.
+    """
     row = row_of(repository, "repository")
-    await services.delete.manifest(caller, row, Digest.parse(digest))
+    restorable_until(response, await services.delete.manifest(caller, row, Digest.parse(digest)))
 
 
 def _shown_tag(tag: ListedTag) -> Tag:

@@ -58,6 +58,7 @@ TAGS: Mapping[str, str] = {
     "usage": "What is held, for how long, and what that costs.",
     "repositories": "Where images and artifacts are, and the policies that hold for them.",
     "contents": "What repositories hold: tags and manifests.",
+    "undo": "What was, and bringing back what was deleted or removed.",
     "retention": "For how long what was pushed is kept, and what goes by that.",
     "upstreams": "Other registries that pull-through repositories and mirrors stand in front of.",
     "mirrors": "Prefixes of an organisation's names that mirror a whole upstream.",
@@ -116,6 +117,11 @@ _HEADERS: Mapping[str, Json] = {
     "Idempotency-Replayed": {
         "description": "`true` when this is the first answer again, to the same `Idempotency-Key`",
         "schema": {"type": "string", "enum": ["true"]},
+    },
+    "Restorable-Until": {
+        "description": "until when what was deleted can be restored",
+        "schema": {"type": "string", "format": "date-time"},
+        "example": "2026-11-27T10:00:00Z",
     },
     "Retry-After": {
         "description": "seconds to wait before trying again",
@@ -287,9 +293,10 @@ def _complete_parameter(parameter: Json) -> None:
 
 def _answer(status: str, answer: Json, route: APIRoute) -> Json:
     headers: Json = {}
-    # Routes take the response in hand to set the ETag.
+    # Routes take the response in hand to set the ETag, or to say how long a deletion can be undone.
     if route.dependant.response_param_name is not None:
-        headers["ETag"] = _header("ETag")
+        name = "Restorable-Until" if "DELETE" in (route.methods or ()) else "ETag"
+        headers[name] = _header(name)
     if _takes_key(route):
         headers["Idempotency-Replayed"] = _header("Idempotency-Replayed")
     return answer | {"description": _ANSWERED[status]} | ({"headers": headers} if headers else {})

@@ -50,8 +50,10 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "ProjectChanges": {"name": "Compiler"},
     "Reason": {"reason": "the only owner left the company"},
     "RepositoryChanges": {"immutable_tags": ["v*"]},
-    "Retention": {"days": 14, "keep": ["v*"], "pulled_days": 7},
+    "RetentionWanted": {"days": 14, "keep": ["v*"], "pulled_days": 7},
     "Settings": {"is_read_only": True},
+    "TagRestore": {"at": "2026-11-20T10:00:00Z"},
+    "TagsRestore": {"since": "2026-11-26T03:00:00Z"},
     "UpstreamChanges": {
         "credential": {"kind": "basic", "username": "acme", "password": "dckr_pat_..."}
     },

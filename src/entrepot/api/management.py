@@ -6,12 +6,14 @@ from entrepot.services.audit_log import AuditLog
 from entrepot.services.collection_status import CollectionReport
 from entrepot.services.contents import Contents
 from entrepot.services.delete import Delete
+from entrepot.services.deletions import Deletions
 from entrepot.services.invitations import Invitations
 from entrepot.services.members import Members
 from entrepot.services.namespace_mirrors import NamespaceMirrors
 from entrepot.services.organisations import Organisations
 from entrepot.services.projects import Projects
 from entrepot.services.repositories import Repositories
+from entrepot.services.restore import Restore
 from entrepot.services.retention import RetentionPolicies
 from entrepot.services.retention_run import RetentionRun
 from entrepot.services.server_settings import Server
@@ -34,6 +36,8 @@ class Management:
     syncs: Syncs
     contents: Contents
     delete: Delete
+    restore: Restore
+    deletions: Deletions
     tokens: Tokens
     server: Server
     audit_log: AuditLog

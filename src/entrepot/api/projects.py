@@ -17,6 +17,7 @@ from entrepot.api.call import (
     declares,
     moment,
     page_of,
+    restorable_until,
     row_of,
     tag,
 )
@@ -66,7 +67,7 @@ async def list_projects(
     found = await services.projects.page(
         caller, organisation, after=window.after, limit=window.limit
     )
-    return page_of(found, _shown, lambda project: project.public_id)
+    return page_of(found, shown_project, lambda project: project.public_id)
 
 
 @router.post(
@@ -78,7 +79,7 @@ async def create_project(
     """Make a project. An id is never given twice, so it has to be nobody's."""
     made = await services.projects.create(caller, organisation, new.name, public_id=new.id)
     tag(response, made.version)
-    return _shown(made)
+    return shown_project(made)
 
 
 @router.get("/projects/{project}", **declares(Action.BROWSE))
@@ -88,7 +89,7 @@ async def show_project(
     """One project, by id."""
     found = await services.projects.get(caller, project)
     tag(response, found.version)
-    return _shown(found)
+    return shown_project(found)
 
 
 @router.patch("/projects/{project}", **declares(Action.MANAGE_PROJECT))
@@ -103,15 +104,19 @@ async def rename_project(
     """Give a project another name. Its id and address stay."""
     changed = await services.projects.rename(caller, project, changes.name, version=version)
     tag(response, changed.version)
-    return _shown(changed)
+    return shown_project(changed)
 
 
 @router.delete("/projects/{project}", status_code=204, **declares(Action.MANAGE_PROJECT))
 async def delete_project(
-    services: Services, caller: Caller, project: str, version: Version
+    services: Services, caller: Caller, project: str, version: Version, response: Response
 ) -> None:
-    """Delete a project with its tokens, links and builds. Its id is never given again."""
-    await services.projects.delete(caller, project, version=version)
+    """Delete a project with its tokens, links and builds. Its id is never given again.
+
+    `Restorable-Until` says until when it can be restored with its builds.
+    """
+    until = await services.projects.delete(caller, project, version=version)
+    restorable_until(response, until)
 
 
 @router.post("/projects/{project}/transfer", **declares(Action.MANAGE_PROJECT))
@@ -132,7 +137,7 @@ async def transfer_project(
         caller, project, destination.organisation, version=version
     )
     tag(response, moved.version)
-    return _shown(moved)
+    return shown_project(moved)
 
 
 @router.get("/projects/{project}/repositories", **declares(Action.BROWSE))
@@ -170,7 +175,8 @@ async def unlink_repository(
     await services.projects.unlink(caller, project, row_of(repository, "repository"))
 
 
-def _shown(project: tenancy.Project) -> Project:
+def shown_project(project: tenancy.Project) -> Project:
+    """A project as every answer shows it."""
     return Project(
         id=project.public_id,
         name=project.name,

@@ -17,6 +17,7 @@ from entrepot.api.call import (
     declares,
     moment,
     page_of,
+    restorable_until,
     row_of,
     tag,
 )
@@ -182,13 +183,16 @@ async def change_repository(
 
 @router.delete("/repositories/{repository}", status_code=204, **declares(Action.MANAGE_REPOSITORY))
 async def delete_repository(
-    services: Services, caller: Caller, repository: str, version: Version
+    services: Services, caller: Caller, repository: str, version: Version, response: Response
 ) -> None:
     """Delete a repository with its tags; refused while it is read-only or has tags that are kept.
 
-    A repository that is made at its path later inherits nothing.
+    A repository that is made at its path later inherits nothing. `Restorable-Until` says until when
+    it can be restored, while its path is free.
     """
-    await services.repositories.delete(caller, row_of(repository, "repository"), version=version)
+    row = row_of(repository, "repository")
+    until = await services.repositories.delete(caller, row, version=version)
+    restorable_until(response, until)
 
 
 def shown_repository(facts: RepositoryFacts) -> Repository:

@@ -151,9 +151,11 @@ class Client:
         """Put something in its place."""
         return self._object(self._send("PUT", path, body=body, headers=self._if_unchanged(path)))
 
-    def delete(self, path: str) -> None:
-        """Remove something."""
-        self._send("DELETE", path, headers=self._if_unchanged(path))
+    def delete(self, path: str) -> str | None:
+        """Remove something; until when it can be restored, if it can."""
+        answer = self._send("DELETE", path, headers=self._if_unchanged(path))
+        until: str | None = answer.headers.get("restorable-until")
+        return until
 
     def _if_unchanged(self, path: str) -> dict[str, str]:
         return {"if-match": self._versions[path]} if path in self._versions else {}

@@ -8,6 +8,7 @@ from entrepot.cli.messages import command, say
 from entrepot.cli.options import organisation_option, yes_option
 from entrepot.cli.output import as_json, at_most, made, show_json, show_list, show_one, when
 from entrepot.cli.session import open_session
+from entrepot.cli.undo import restore_project, undo
 
 _COLUMNS = {
     "ID": "id",
@@ -125,8 +126,9 @@ def delete_project(project: str, organisation: str | None, *, yes: bool) -> None
     slug = wanted["organisation"]["slug"]
     named = f"{wanted['name']} ({wanted['id']})"
     confirm(f"Delete project {named} of {slug} with its builds and tokens?", yes=yes)
-    session.client.delete(at("projects", wanted["id"]))
-    say(f"deleted project {named}", command("project", "list", "--org", slug))
+    until = session.client.delete(at("projects", wanted["id"]))
+    how = undo(until, "project", "restore", wanted["id"])
+    say(f"deleted project {named}{how}", command("project", "list", "--org", slug))
 
 
 @project.command("link", short_help="Let the tokens of a project use a repository.")
@@ -174,3 +176,6 @@ def list_links(project: str, organisation: str | None, limit: int | None, *, as_
         command("project", "link", wanted["id"], f"{slug}/PATH"),
     )
     show_list(found, _LINKS, as_json=as_json, empty=empty)
+
+
+project.add_command(restore_project)

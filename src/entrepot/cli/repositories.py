@@ -30,6 +30,7 @@ from entrepot.cli.pull_through import (
 )
 from entrepot.cli.session import open_session
 from entrepot.cli.syncs import show_status, sync_repository
+from entrepot.cli.undo import DELETED, restore_repository, undo
 
 
 def _name(item: Json) -> tuple[str, str]:
@@ -72,14 +73,31 @@ def repository() -> None:
 @repository.command("list")
 @organisation_option
 @click.option("--query", help="A part of the path.")
+@click.option(
+    "--deleted",
+    is_flag=True,
+    help="Those that were deleted and can be restored, and projects, instead.",
+)
 @at_most
 @as_json
 def list_repositories(
-    organisation: str | None, query: str | None, limit: int | None, *, as_json: bool
+    organisation: str | None,
+    query: str | None,
+    limit: int | None,
+    *,
+    deleted: bool,
+    as_json: bool,
 ) -> None:
     """List the repositories of an organisation."""
+    if deleted and query:
+        raise UsageError("--deleted lists all that can be restored, and takes no --query")
     session = open_session()
     slug = session.organisation(organisation)
+    if deleted:
+        gone = session.client.pages(at("organisations", slug, "deleted"), limit=limit)
+        nothing = (f"nothing was deleted in {slug} that could be restored",)
+        show_list(gone, DELETED, as_json=as_json, empty=nothing)
+        return
     path = at("organisations", slug, "repositories")
     found = session.client.pages(path, limit=limit, query=query)
     empty = (
@@ -189,7 +207,7 @@ def set_repository(
         show_json(found)
 
 
-@repository.command("delete")
+@repository.command("rm")
 @click.argument("path")
 @yes_option
 def delete_repository(path: str, *, yes: bool) -> None:
@@ -198,10 +216,12 @@ def delete_repository(path: str, *, yes: bool) -> None:
     found = session.repository(path)
     name, _ = _name(found)
     confirm(f"Delete repository {name} with all of its tags?", yes=yes)
-    session.client.delete(at("repositories", found["id"]))
+    until = session.client.delete(at("repositories", found["id"]))
     slug = found["organisation"]["slug"]
-    say(f"deleted repository {name}", command("repository", "list", "--org", slug))
+    how = undo(until, "repository", "restore", name)
+    say(f"deleted repository {name}{how}", command("repository", "list", "--org", slug))
 
 
+repository.add_command(restore_repository)
 repository.add_command(sync_repository)
 repository.add_command(show_status)

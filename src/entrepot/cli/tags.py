@@ -17,6 +17,7 @@ from entrepot.cli.output import (
     when,
 )
 from entrepot.cli.session import Session, open_session, split_tag
+from entrepot.cli.undo import restore_tag, tag_history, undo
 
 _INDEXES = ("image.index.v1+json", "manifest.list.v2+json")
 
@@ -102,13 +103,14 @@ def show_tag(path: str, *, as_json: bool) -> None:
 @yes_option
 @as_json
 def remove_tag(path: str, *, yes: bool, as_json: bool) -> None:
-    """Delete a tag; what it named stays until it is collected."""
+    """Delete a tag; what it named stays until it is collected, and can be restored so long."""
     session = open_session()
     repository, found = _find(session, path)
     confirm(f"Delete {path}, which is {found['digest'][:19]}?", yes=yes)
-    session.client.delete(at("repositories", repository["id"], "tags", found["name"]))
+    until = session.client.delete(at("repositories", repository["id"], "tags", found["name"]))
+    how = undo(until, "tag", "restore", path)
     name, _ = split_tag(path)
-    say(f"deleted {path}, which was {found['digest']}", command("tag", "list", name))
+    say(f"deleted {path}, which was {found['digest']}{how}", command("tag", "list", name))
     if as_json:
         show_json(found)
 
@@ -128,3 +130,7 @@ def _find(session: Session, path: str) -> tuple[Json, Json]:
     if found is None:
         raise Missing(f"{name} has no tag {tag}", command("tag", "list", name))
     return repository, found
+
+
+tag.add_command(tag_history)
+tag.add_command(restore_tag)

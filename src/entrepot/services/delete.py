@@ -29,10 +29,13 @@ class Delete:
         self._access = access
         self._restore = restore
 
-    async def tag(self, actor: Actor, where: Address | int, tag: Tag) -> None:
-        """Remove a tag, not its manifest. Raises ManifestUnknown, NameUnknown, NotFound, Denied."""
+    async def tag(self, actor: Actor, where: Address | int, tag: Tag) -> int:
+        """Remove a tag, not its manifest; until when it can be restored at least.
 
-        async def work(tx: Transaction) -> None:
+        Raises ManifestUnknown, NameUnknown, NotFound, Denied.
+        """
+
+        async def work(tx: Transaction) -> int:
             now = self._clock.now()
             repository = await self._repository(tx, actor, Action.DELETE_TAG, where)
             _require_deletable(repository, [tag.text])
@@ -49,16 +52,17 @@ class Delete:
                 await self._review(tx, "manifest", repository, digest, now)
             change = _change("tag.deleted", repository, digest=digest, tag=tag.text)
             await record(tx, actor, change, now=now)
+            return now + self._restore
 
-        await self._database.write(work)
+        return await self._database.write(work)
 
-    async def manifest(self, actor: Actor, where: Address | int, digest: Digest) -> None:
-        """Remove a manifest and the tags that point at it.
+    async def manifest(self, actor: Actor, where: Address | int, digest: Digest) -> int:
+        """Remove a manifest and the tags that point at it; until when it can be restored.
 
         Raises ManifestUnknown, Unsupported (an index lists it), NameUnknown, NotFound, Denied.
         """
 
-        async def work(tx: Transaction) -> None:
+        async def work(tx: Transaction) -> int:
             now = self._clock.now()
             repository = await self._repository(tx, actor, Action.DELETE, where)
             if not await manifests.delete(tx, repository.id, str(digest), now=now):
@@ -77,8 +81,9 @@ class Delete:
             await self._review(tx, "manifest", repository, str(digest), now)
             change = _change("manifest.deleted", repository, digest=str(digest), tags=names)
             await record(tx, actor, change, now=now)
+            return now + self._restore
 
-        await self._database.write(work)
+        return await self._database.write(work)
 
     async def blob(self, actor: Actor, address: Address, digest: Digest) -> None:
         """Remove a blob.

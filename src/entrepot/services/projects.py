@@ -63,7 +63,7 @@ class Projects:
     async def get(self, actor: Actor, public_id: str) -> Project:
         """One project. Raises Unauthenticated, NotFound."""
         async with self._database.read() as tx:
-            return await self._enter(tx, actor, Action.BROWSE, public_id)
+            return await self.enter(tx, actor, Action.BROWSE, public_id)
 
     async def create(
         self, actor: Actor, organisation: str, name: str, *, public_id: str | None = None
@@ -80,8 +80,8 @@ class Projects:
             if (made := await projects.find(tx, public_id)) is not None and made.id == project_id:
                 return made  # by this, before an unknown COMMIT
             await require_free(tx, public_id, field="id")
-            await _require_no_repository(tx, entered, public_id, field="id")
-            await _require_room(tx, entered)
+            await require_no_repository(tx, entered, public_id, field="id")
+            await require_room(tx, entered)
             now = self._clock.now()
             await projects.add(
                 tx,
@@ -108,7 +108,7 @@ class Projects:
         """
 
         async def work(tx: Transaction) -> Project:
-            found = await self._enter(tx, actor, Action.MANAGE_PROJECT, public_id)
+            found = await self.enter(tx, actor, Action.MANAGE_PROJECT, public_id)
             require_version(found.version, version)
             renamed = replace(found, name=name)
             if not await projects.update(tx, renamed):
@@ -118,15 +118,17 @@ class Projects:
 
         return await self._database.write(work)
 
-    async def delete(self, actor: Actor, public_id: str, *, version: int | None) -> None:
-        """Delete a project with its tokens, links and builds; its id is never given again.
+    async def delete(self, actor: Actor, public_id: str, *, version: int | None) -> int:
+        """Delete a project with its tokens, links and builds; until when it can be restored.
+
+        Its id is never given again.
 
         Raises Denied (also where its builds are read-only or have tags that are kept), Stale,
         Unauthenticated, NotFound.
         """
 
-        async def work(tx: Transaction) -> None:
-            found = await self._enter(tx, actor, Action.MANAGE_PROJECT, public_id)
+        async def work(tx: Transaction) -> int:
+            found = await self.enter(tx, actor, Action.MANAGE_PROJECT, public_id)
             require_version(found.version, version)
             builds = await self._builds(tx, found)
             now = self._clock.now()
@@ -135,10 +137,11 @@ class Projects:
             await tokens.revoke_of_project(tx, found.id, now)
             await projects.unlink_all(tx, found.id)
             if isinstance(builds, Repository):
-                await self._repositories.remove(tx, actor, builds)
+                await self._repositories.remove(tx, actor, builds, now=now)
             await self._record(tx, actor, "project.deleted", found)
+            return now + self._repositories.window
 
-        await self._database.write(work)
+        return await self._database.write(work)
 
     async def transfer(
         self, actor: Actor, public_id: str, organisation: str, *, version: int | None
@@ -153,7 +156,7 @@ class Projects:
         ids = ((new_id(), new_id()), (new_id(), new_id()))
 
         async def work(tx: Transaction) -> Project:
-            found = await self._enter(tx, actor, Action.MANAGE_PROJECT, public_id)
+            found = await self.enter(tx, actor, Action.MANAGE_PROJECT, public_id)
             target = await self._access.enter(tx, actor, Action.CREATE_PROJECT, organisation)
             if target.id == found.organisation_id:
                 return found
@@ -164,8 +167,8 @@ class Projects:
             place = await organisations.find_place(tx, target.public_id, public_id)
             if place is not None:
                 require_writable(place)
-            await _require_no_repository(tx, target, public_id, field="organisation")
-            await _require_room(tx, target)
+            await require_no_repository(tx, target, public_id, field="organisation")
+            await require_room(tx, target)
             there = replace(
                 found,
                 organisation_id=target.id,
@@ -223,7 +226,7 @@ class Projects:
         """
         async with self._database.read() as tx:
             actor = await self._access.known(tx, actor)
-            found = await self._enter(tx, actor, Action.BROWSE, public_id)
+            found = await self.enter(tx, actor, Action.BROWSE, public_id)
             entered = await self._access.enter(tx, actor, Action.BROWSE, found.organisation_id)
         return await self._repositories.visible(
             actor, entered, project_id=found.id, after=after, limit=limit
@@ -236,7 +239,7 @@ class Projects:
         """
 
         async def work(tx: Transaction) -> None:
-            found = await self._enter(tx, actor, Action.MANAGE_PROJECT, public_id)
+            found = await self.enter(tx, actor, Action.MANAGE_PROJECT, public_id)
             repository = await repositories.get(tx, repository_id)
             if repository is None or repository.organisation_id != found.organisation_id:
                 raise NotFound(NO_REPOSITORY)
@@ -258,7 +261,7 @@ class Projects:
         """
 
         async def work(tx: Transaction) -> None:
-            found = await self._enter(tx, actor, Action.MANAGE_PROJECT, public_id)
+            found = await self.enter(tx, actor, Action.MANAGE_PROJECT, public_id)
             repository = await repositories.get(tx, repository_id)
             if repository is None or not await projects.unlink(tx, found.id, repository_id):
                 raise NotFound("this project is not linked to such a repository")
@@ -266,9 +269,7 @@ class Projects:
 
         await self._database.write(work)
 
-    async def _enter(
-        self, tx: Transaction, actor: Actor, action: Action, public_id: str
-    ) -> Project:
+    async def enter(self, tx: Transaction, actor: Actor, action: Action, public_id: str) -> Project:
         """The project, to somebody who may do `action` in its organisation now.
 
         Raises Unauthenticated, NotFound (also to whoever may not see it), Denied.
@@ -277,11 +278,17 @@ class Projects:
         found = await projects.find(tx, public_id)
         if found is None:
             raise NotFound(NO_PROJECT)
-        actions = self._access.allowed_in(actor.credential, found.organisation_id)
+        await self.require(tx, actor, action, found)
+        return found
+
+    async def require(
+        self, tx: Transaction, actor: Actor, action: Action, project: Project
+    ) -> None:
+        """Raises NotFound, Denied unless somebody who is known may do that to a project."""
+        actions = self._access.allowed_in(actor.credential, project.organisation_id)
         if not actions & {action, Action.BROWSE}:
             raise NotFound(NO_PROJECT)
-        await self._access.enter(tx, actor, action, found.organisation_id)
-        return found
+        await self._access.enter(tx, actor, action, project.organisation_id)
 
     @staticmethod
     async def _builds(tx: Transaction, project: Project) -> Repository | Place:
@@ -317,7 +324,7 @@ class Projects:
 NO_PROJECT = "no such project, or none that you may see"
 
 
-async def _require_no_repository(
+async def require_no_repository(
     tx: Transaction, organisation: Organisation, public_id: str, *, field: str
 ) -> None:
     """The path of a project's builds must be free: what is there is not the project's.
@@ -329,7 +336,7 @@ async def _require_no_repository(
         raise Taken(message, field=field)
 
 
-async def _require_room(tx: Transaction, organisation: Organisation) -> None:
+async def require_room(tx: Transaction, organisation: Organisation) -> None:
     """Raises Denied."""
     if await projects.count(tx, organisation.id, limit=PROJECTS) >= PROJECTS:
         raise Denied(f"{organisation.slug} has {PROJECTS:,} projects; delete some first")

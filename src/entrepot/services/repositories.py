@@ -48,7 +48,7 @@ class RepositoryFilter:
 
 
 class Repositories:
-    """What can be done to repositories as a whole. `grace` is until collection looks, in µs."""
+    """What can be done to repositories as a whole. A deletion can be undone for `window` µs."""
 
     def __init__(
         self,
@@ -57,13 +57,13 @@ class Repositories:
         access: Access,
         addresses: Addresses,
         *,
-        grace: int,
+        window: int,
     ) -> None:
         self._database = database
         self._clock = clock
         self._access = access
         self._addresses = addresses
-        self._grace = grace
+        self.window = window
 
     async def page(
         self,
@@ -155,7 +155,7 @@ class Repositories:
                 return await _facts(tx, repository_id)  # made by this, before an unknown COMMIT
             if chosen is not None:
                 pull_through.require_no_project(place)
-            await self._require_free(tx, entered, name, existing, is_hosted=chosen is None)
+            await self.require_free(tx, entered, name, existing, is_hosted=chosen is None)
             details: dict[str, object] = {"by": "api"}
             source = None
             if chosen is not None:
@@ -188,7 +188,7 @@ class Repositories:
             known, entered, place = await self._enter_new(tx, actor, organisation, name, policies)
             existing = await repositories.find(tx, place)
             pull_through.require_no_project(place)
-            await self._require_free(tx, entered, name, existing, is_hosted=False)
+            await self.require_free(tx, entered, name, existing, is_hosted=False)
         return known, entered
 
     async def _enter_new(
@@ -217,7 +217,7 @@ class Repositories:
             self._access.require(known, Action.MANAGE_REPOSITORY, place, address)
         return known, entered, place
 
-    async def _require_free(
+    async def require_free(
         self,
         tx: Transaction,
         organisation: Organisation,
@@ -287,29 +287,31 @@ class Repositories:
 
         return await self._database.write(work)
 
-    async def delete(self, actor: Actor, repository_id: int, *, version: int | None) -> None:
-        """Delete a repository. Its path is free again, and inherits nothing.
+    async def delete(self, actor: Actor, repository_id: int, *, version: int | None) -> int:
+        """Delete a repository; until when it can be restored. Its path is free again at once.
 
         Raises Denied (also while it is read-only or has tags that are kept), Stale,
         Unauthenticated, NotFound.
         """
 
-        async def work(tx: Transaction) -> None:
+        async def work(tx: Transaction) -> int:
             repository = await self._access.enter_repository(
                 tx, actor, Action.MANAGE_REPOSITORY, repository_id
             )
-            found = await _facts(tx, repository_id)
-            require_version(found.version, version)
-            await self.remove(tx, actor, repository)
+            require_version((await _facts(tx, repository_id)).version, version)
+            now = self._clock.now()
+            await self.remove(tx, actor, repository, now=now)
+            return now + self.window
 
-        await self._database.write(work)
+        return await self._database.write(work)
 
-    async def remove(self, tx: Transaction, actor: Actor, repository: Repository) -> None:
+    async def remove(
+        self, tx: Transaction, actor: Actor, repository: Repository, *, now: int
+    ) -> None:
         """Delete a repository, the caller's right to which was judged. Raises Denied, Stale.
 
         Its content is left to collection, which finds it by the review of the repository itself.
         """
-        now = self._clock.now()
         require_writable(repository)
         found = await _facts(tx, repository.id)
         if not await repositories.delete(tx, repository.id, version=found.version, now=now):
@@ -325,7 +327,7 @@ class Repositories:
         await lookups.forget_all(tx, repository.id)
         await projects.unlink_all_of(tx, repository.id)
         await uploads.delete_all_of(tx, repository.id)
-        await collection.review(tx, "repository", repository.id, "", due_at=now + self._grace)
+        await collection.review(tx, "repository", repository.id, "", due_at=now + self.window)
         await record(tx, actor, _change("repository.deleted", found), now=now)
 
 

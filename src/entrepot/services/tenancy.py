@@ -26,7 +26,7 @@ class Tenancy:
         addresses = Addresses(database)
         access = Access(clock, addresses)
         self._organisations = Organisations(database, clock, access)
-        repositories = Repositories(database, clock, access, addresses, grace=DAY)
+        repositories = Repositories(database, clock, access, addresses, window=DAY)
         self._projects = Projects(database, clock, access, repositories)
         self._tokens = Tokens(database, clock, access)
 

@@ -248,7 +248,7 @@ class Upstreams:
             if not await upstreams.delete(tx, found, now=self._clock.now()):
                 raise Stale(STALE)
             await _require_unused(
-                tx, found, "delete them first: entrepot repository delete, entrepot mirror rm"
+                tx, found, "delete them first: entrepot repository rm, entrepot mirror rm"
             )
             await self._record(tx, actor, "upstream.deleted", found)
 
