@@ -157,7 +157,8 @@ def test_every_parameter_is_on_the_list():
     }
 
     audit = {"action", "actor", "object", "since", "until", "format"}
-    assert names == {"limit", "cursor", "path", "query", "prefix", *audit}
+    usage = {"month", "from", "to", "by"}
+    assert names == {"limit", "cursor", "path", "query", "prefix", *audit, *usage}
 
 
 @pytest.mark.parametrize("letters", ["%", "_", "te_m", "t%m", "team/%", "!", "!%", "\\", "*", "'"])

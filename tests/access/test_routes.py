@@ -15,6 +15,8 @@ READING = {
     Action.SEE_ORGANISATION,
     Action.SEE_USAGE,
 }
+# What changes nothing, and takes more than fits into an address: a policy to try.
+ONLY_ASKED = {"/api/v1/repositories/{repository}/retention/preview"}
 SAFE = {"GET", "HEAD"}
 
 
@@ -46,7 +48,7 @@ def test_the_application_has_no_routes_beside_those_of_its_routers():
 
 @pytest.mark.parametrize("entry", [*routes.protocol(), *routes.management()], ids=str)
 def test_a_right_to_read_never_guards_a_change(entry):
-    assert entry.method in SAFE or entry.action not in READING
+    assert entry.method in SAFE or entry.action not in READING or entry.template in ONLY_ASKED
 
 
 def test_a_route_that_declares_nothing_does_not_start(monkeypatch):

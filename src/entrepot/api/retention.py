@@ -55,6 +55,10 @@ class Retention(Body):
     ] = None
 
 
+class RetentionWanted(Retention):
+    """A policy for a repository of its own."""
+
+
 class RepositoryRetention(Shown):
     """What holds for a repository."""
 
@@ -129,7 +133,7 @@ async def set_retention(
     services: Services,
     caller: Caller,
     repository: str,
-    policy: Retention,
+    policy: RetentionWanted,
     version: Version,
     response: Response,
 ) -> RepositoryRetention:
