@@ -1,0 +1,207 @@
+"""Collection every second below ten clients that push, pull, move, tag and delete without end.
+
+Whatever was acknowledged can be pulled whole until its client removes it, or retention may; nothing
+that a pusher was told to be there is refused within the grace. In the end the disk holds what the
+database says, and nothing once all is deleted.
+"""
+
+import asyncio
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.support.invariants import check_invariants
+from tests.support.server import running_server
+from tests.support.soak.caller import Caller
+from tests.support.soak.ledger import Collected, Ledger
+from tests.support.soak.promises import Promises
+from tests.support.soak.wire import Gone, Tally, Wire, Wrong
+
+# Run, not imported: it changes a setting's limits for whoever reads it.
+_SHORT_GRACE = Path(__file__).parents[1] / "support/soak/short_grace.py"
+_CLIENTS = 10
+_GRACE = 4  # seconds
+_NEWEST = 30  # tags of each repository that retention keeps
+_NAMES = [f"soak/app{number}" for number in range(4)]
+_SNAPSHOTS = "soak/snapshots"
+_SAMPLE_SECONDS = 2.0
+_MOST_SECONDS = 3_600.0
+_MOST_FAILURES = 50
+_NOTHING = Collected(0, 0, 0, 0)
+_ENVIRONMENT = {
+    "ENTREPOT_ANONYMOUS": "push",
+    "ENTREPOT_BLOBS__LOW_WATER_BYTES": "0",
+    "ENTREPOT_UPLOADS__PROTECT_SECONDS": str(_GRACE),
+    "ENTREPOT_RETENTION__TAGS": str(_NEWEST),
+    "ENTREPOT_RETENTION__EVERY_SECONDS": "1",
+    "ENTREPOT_RETENTION__RESTORE_SECONDS": "2",
+    "ENTREPOT_COLLECTION__EVERY_SECONDS": "1",
+    "ENTREPOT_COLLECTION__DELAY_SECONDS": "1",
+}
+
+
+@dataclass(slots=True)
+class Soak:
+    """A run, and what it came to."""
+
+    ledger: Ledger
+    promises: Promises
+    tally: Tally = field(default_factory=Tally)
+    late: int = 0
+    seconds: float = 0.0
+    meanwhile: Collected = _NOTHING
+    collections: int = 0
+    promised: int = 0
+    kept_bytes: int = 0
+
+    @property
+    def line(self) -> str:
+        """The report."""
+        went = self.meanwhile
+        steps = self.promises.steps
+        return (
+            f"{self.tally.operations.total()} operations in {self.seconds:.0f} s"
+            f" ({steps['pushed']} pushes of images, {steps['remove tag']} tags and"
+            f" {steps['remove manifest']} manifests deleted, {steps['aged']} tags that retention"
+            f" may remove, {self.late} begun anew after the grace);"
+            f" {self.collections} collections removed {went.links} links, {went.manifests}"
+            f" manifests, {went.objects} objects, {went.size} bytes meanwhile;"
+            f" {self.promised} promises kept at the end; disk: {self.ledger.most_bytes} bytes at"
+            f" most, {self.kept_bytes} in the end as the database says, 0 once all is deleted;"
+            f" failures: {self.tally.failures.total()} {dict(self.tally.failures)}"
+        )
+
+    async def run(self, url: str, *, seconds: float, operations: int, objects: int) -> None:
+        """Have all clients work until so much is done and so many objects were collected."""
+        began = time.monotonic()
+
+        def is_over() -> bool:
+            took = time.monotonic() - began
+            is_enough = took > seconds and self.tally.operations.total() >= operations
+            return (
+                (is_enough and self.ledger.objects >= objects)
+                or took > _MOST_SECONDS
+                or self.tally.failures.total() > _MOST_FAILURES
+            )
+
+        async with session(url) as http, asyncio.TaskGroup() as group:
+            callers = [self._caller(number, http) for number in range(_CLIENTS)]
+            for caller in callers:
+                group.create_task(caller.run(is_over))
+        self.seconds = time.monotonic() - began
+        self.late = sum(caller.protocol.late for caller in callers)
+        self.meanwhile = self.ledger.collected()
+        self.collections = self.ledger.collections()
+
+    async def verify(self, url: str) -> None:
+        """Pull all that is promised."""
+        async with session(url) as http:
+            protocol = self._caller(_CLIENTS, http).protocol
+            for promise in self.promises.holding():
+                try:
+                    await protocol.verify(promise)
+                except Wrong:
+                    continue  # counted
+                self.promised += promise.holds
+
+    async def remove_all(self, url: str) -> None:
+        """Delete every manifest that is still there."""
+        async with session(url) as http:
+            protocol = self._caller(_CLIENTS, http).protocol
+            for path, digest in self.ledger.live_manifests():
+                try:
+                    await protocol.remove(path, digest)
+                except Gone:  # what listed it, or what it hung below, took it along
+                    continue
+
+    def _caller(self, number: int, http: aiohttp.ClientSession) -> Caller:
+        wire = Wire(http, self.tally)
+        return Caller(number, wire, self.promises, grace=_GRACE, names=_NAMES, snapshots=_SNAPSHOTS)
+
+
+def session(url: str) -> aiohttp.ClientSession:
+    timeout = aiohttp.ClientTimeout(total=60)
+    return aiohttp.ClientSession(
+        url, timeout=timeout, connector=aiohttp.TCPConnector(limit=0), auto_decompress=False
+    )
+
+
+def sampling(ledger: Ledger, is_over: threading.Event) -> threading.Thread:
+    """Look at the disk all the time."""
+
+    def look() -> None:
+        while not is_over.wait(_SAMPLE_SECONDS):
+            ledger.stored_bytes()
+            ledger.collected()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    return thread
+
+
+def soak(database_url: str, data: Path, *, seconds: float, operations: int, objects: int) -> Soak:
+    """The run, its end, and what must hold then."""
+    ledger = Ledger(database_url, data)
+    run = Soak(ledger, Promises(data.parent / "journal", keep=_NEWEST))
+    with running_server(
+        data,
+        database_url=database_url,
+        workers=2,
+        environment=_ENVIRONMENT,
+        command=(sys.executable, str(_SHORT_GRACE)),
+    ) as server:
+        is_over = threading.Event()
+        sampler = sampling(ledger, is_over)
+        try:
+            asyncio.run(
+                run.run(server.url, seconds=seconds, operations=operations, objects=objects)
+            )
+        finally:
+            is_over.set()
+            sampler.join()
+        asyncio.run(run.verify(server.url))
+        assert run.tally.failures == Counter(), "\n".join([run.line, *run.tally.examples])
+        ledger.wait_until(ledger.has_caught_up)
+        run.kept_bytes = ledger.stored_bytes()
+        assert run.kept_bytes == ledger.known_bytes()
+        check_invariants(database_url, data)
+        run.promised = 0
+        asyncio.run(run.verify(server.url))
+        asyncio.run(run.remove_all(server.url))
+        ledger.wait_until(ledger.has_caught_up)
+        ledger.hurry()
+        ledger.wait_until(ledger.has_caught_up)
+        assert run.tally.failures == Counter(), "\n".join(run.tally.examples)
+        assert ledger.stored_bytes() == ledger.known_bytes() == 0
+        check_invariants(database_url, data)
+    run.promises.close()
+    return run
+
+
+@pytest.mark.parametrize(
+    ("seconds", "operations", "objects"),
+    [
+        pytest.param(45, 5_000, 2_000, marks=pytest.mark.slow, id="a minute"),
+        pytest.param(
+            0,
+            100_000,
+            10_000,
+            marks=[pytest.mark.soak, pytest.mark.timeout(0)],
+            id="100,000 operations",
+        ),
+    ],
+)
+def test_collection_takes_nothing_that_somebody_needs(
+    database_url, data, seconds, operations, objects
+):
+    run = soak(database_url, data, seconds=seconds, operations=operations, objects=objects)
+
+    print(f"\nsoak on {database_url.partition(':')[0]}: {run.line}")
+    assert run.tally.operations.total() >= operations, run.line
+    assert run.meanwhile.objects >= objects, run.line

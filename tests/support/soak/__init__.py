@@ -1,0 +1,1 @@
+"""Clients that push, pull, move and delete at once, and know what a registry has promised them."""
