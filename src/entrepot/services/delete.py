@@ -47,6 +47,8 @@ class Delete:
                 raise ManifestUnknown(message, tag=tag.text)
             digest, was_pushed = deleted
             await self._uncount(tx, repository, int(was_pushed), now)
+            # Two that take the last two tags look one behind the other.
+            await orphans.lock_manifests(tx, repository.id, [digest])
             if not await orphans.find_tagged(tx, repository.id, [digest]):
                 await orphans.orphan(tx, repository.id, [digest], since=now)
                 await self._review(tx, "manifest", repository, digest, now)
