@@ -4,12 +4,23 @@ import base64
 
 import pytest
 
+BEYOND = ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"]
+
 
 @pytest.fixture
 def repository(owner, slug):
     """Its path in the API."""
     made = owner.made(f"/organisations/{slug}/repositories", {"path": "app"})
     return f"/repositories/{made['id']}"
+
+
+@pytest.mark.parametrize("moment", [*BEYOND, "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_a_tag_is_restored_to_no_moment_beyond_the_calendar(owner, repository, moment):
+    tag = owner.post(f"{repository}/tags/v1/restore", {"at": moment})
+    tags = owner.post(f"{repository}/tags/restore", {"since": moment})
+
+    assert tag.status_code in {404, 422, 400}, tag.text
+    assert tags.status_code in {200, 422, 400}, tags.text
 
 
 @pytest.mark.parametrize(
