@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -148,14 +149,17 @@ def sampling(ledger: Ledger, is_over: threading.Event) -> threading.Thread:
 def soak(database_url: str, data: Path, *, seconds: float, operations: int, objects: int) -> Soak:
     """The run, its end, and what must hold then."""
     ledger = Ledger(database_url, data)
-    run = Soak(ledger, Promises(data.parent / "journal", keep=_NEWEST))
-    with running_server(
-        data,
-        database_url=database_url,
-        workers=2,
-        environment=_ENVIRONMENT,
-        command=(sys.executable, str(_SHORT_GRACE)),
-    ) as server:
+    with (
+        closing(Promises(data.parent / "journal", keep=_NEWEST)) as promises,
+        running_server(
+            data,
+            database_url=database_url,
+            workers=2,
+            environment=_ENVIRONMENT,
+            command=(sys.executable, str(_SHORT_GRACE)),
+        ) as server,
+    ):
+        run = Soak(ledger, promises)
         is_over = threading.Event()
         sampler = sampling(ledger, is_over)
         try:
@@ -180,7 +184,6 @@ def soak(database_url: str, data: Path, *, seconds: float, operations: int, obje
         assert run.tally.failures == Counter(), "\n".join(run.tally.examples)
         assert ledger.stored_bytes() == ledger.known_bytes() == 0
         check_invariants(database_url, data)
-    run.promises.close()
     return run
 
 
