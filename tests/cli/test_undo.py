@@ -7,7 +7,7 @@ from tests.support.server import Client
 
 @pytest.fixture
 def pusher(client_server):
-    client = Client(client_server)
+    client = Client(client_server, token=client_server.token)
     yield client
     client.close()
 

@@ -103,7 +103,7 @@ def show_tag(path: str, *, as_json: bool) -> None:
 @yes_option
 @as_json
 def remove_tag(path: str, *, yes: bool, as_json: bool) -> None:
-    """Delete a tag; what it named stays until it is collected, and can be restored so long."""
+    """Delete a tag; what it named stays until it is collected."""
     session = open_session()
     repository, found = _find(session, path)
     confirm(f"Delete {path}, which is {found['digest'][:19]}?", yes=yes)
