@@ -281,6 +281,31 @@ async def test_a_run_that_takes_long_leaves_the_rest_to_a_sweep(place, monkeypat
     assert await place.runs.sweep() == 7 - ran.tags
 
 
+async def test_a_repository_with_much_to_do_lets_others_of_its_organisation_go_first(
+    place, monkeypatch
+):
+    monkeypatch.setattr("entrepot.services.retention_plan.BATCH", 1)
+    monkeypatch.setattr("entrepot.services.retention_run._IN_A_ROW", 2)
+    for number in range(5):
+        await place.yard.image("acme/large", f"v{number}", note=f"{number}")
+    await place.yard.image("acme/small", "v1")
+    for due, path in enumerate(("acme/large", "acme/small")):
+        await place.yard.execute(
+            "UPDATE repositories SET retention_due_at = :due WHERE id = :id",
+            due=due,
+            id=await place.id_of(path),
+        )
+    place.world.clock.advance(8 * DAY)
+
+    removed = await place.runs.sweep()
+
+    assert removed == 6
+    ran = await place.world.rows(
+        "SELECT object_name FROM audit_events WHERE action = 'retention.ran' ORDER BY id"
+    )
+    assert [row[0] for row in ran] == ["large"] * 2 + ["small"] + ["large"] * 3
+
+
 async def test_the_mark_of_a_repository_that_is_gone_is_no_work(place):
     await place.yard.image("acme/app", "old")
     repository = await place.yard.repository("acme/app")

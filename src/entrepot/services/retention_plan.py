@@ -29,6 +29,13 @@ class Going:
     tags: list[TagFacts] = field(default_factory=list)
     untagged: list[UntaggedFacts] = field(default_factory=list)
 
+    def split(self, size: int) -> tuple["Going", "Going | None"]:
+        """The first so many of it, which is of one kind, and the rest, if there is any."""
+        if max(len(self.tags), len(self.untagged)) <= size:
+            return self, None
+        rest = Going(self.tags[size:], self.untagged[size:])
+        return Going(self.tags[:size], self.untagged[:size]), rest
+
 
 class RetentionPlan:
     """Finds what goes. `server` is the policy where nobody else says one; times in µs."""

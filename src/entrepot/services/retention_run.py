@@ -3,6 +3,7 @@
 It removes tags, and marks manifests that nothing keeps; bytes go by collection alone.
 """
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -19,11 +20,13 @@ from entrepot.model.retention_rules import Rules
 from entrepot.model.tenancy import Change
 from entrepot.services.access import Access, require_writable
 from entrepot.services.audit import record
-from entrepot.services.retention_plan import Going, RetentionPlan, judge_untagged
+from entrepot.services.pace import Pace
+from entrepot.services.retention_plan import BATCH, Going, RetentionPlan, judge_untagged
 from entrepot.telemetry.observe import Observe, ignore
 
 _AT_ONCE = 100  # organisations that a sweep serves in turn
 _PATIENCE = 10 * SECOND  # how long somebody waits for a run
+_IN_A_ROW = 500  # batches of a repository while others of its organisation wait
 _SWEEPER = Actor(Credential(0, Kind.OPERATOR, name="retention"))
 
 log = structlog.get_logger()
@@ -42,13 +45,16 @@ class Ran:
 class _Turn:
     """A repository while it is looked at: what it is judged by, and what is still to come.
 
-    It is done when nothing is left, and over then, or when something came in between.
+    It is done when nothing is left, and over then, or when something came in between. `going` is
+    what was planned for the next transactions, and `number` how many there were.
     """
 
     policies: Policies
     rules: Rules
     actor: Actor
     batches: AsyncIterator[Going]
+    going: Going | None = None
+    number: int = 0
     tags: int = 0
     untagged: int = 0
     is_done: bool = False
@@ -76,6 +82,7 @@ class RetentionRun:
         self._restore = restore
         self._every = every
         self._observe = observe
+        self._pace = Pace(BATCH)
 
     async def run(self, actor: Actor, repository_id: int) -> Ran:
         """Look at a repository now. Raises NotFound, Denied (also where it is read-only)."""
@@ -97,7 +104,8 @@ class RetentionRun:
     async def sweep(self) -> int:
         """Look at every repository that is due; how many tags went. Raises Unavailable.
 
-        Each organisation gets one batch of one repository before any gets another.
+        Each organisation gets one batch of one repository before any gets another. A repository
+        that has had many in a row queues up again behind the others of its organisation.
         """
         removed = 0
         turns: dict[int, _Turn] = {}
@@ -165,18 +173,25 @@ class RetentionRun:
             )
 
     async def _step(self, turn: _Turn) -> None:
-        """Remove the next batch."""
-        going = await anext(turn.batches, None)
-        if going is None:
+        """Remove the next batch: no more at once than keeps others waiting for a moment."""
+        planned = turn.going or await anext(turn.batches, None)
+        if planned is None:
             turn.is_done = turn.is_over = True
             return
+        going, turn.going = planned.split(self._pace.size)
         if not going.tags and not going.untagged:
             return
-        started = self._clock.now()
-        removed = await self._database.write(
-            lambda tx: self._remove(tx, turn, going), durable=turn.actor is not _SWEEPER
-        )
-        self._observe("seconds", (self._clock.now() - started) / SECOND)
+        started = time.perf_counter()
+
+        async def work(tx: Transaction) -> tuple[int, int] | None:
+            nonlocal started
+            started = time.perf_counter()
+            return await self._remove(tx, turn, going)
+
+        removed = await self._database.write(work, durable=turn.actor is not _SWEEPER)
+        seconds = time.perf_counter() - started
+        self._pace.took(len(going.tags) + len(going.untagged), seconds)
+        self._observe("seconds", seconds)
         if removed is None:  # the policy changed: what it says now is judged anew
             turn.is_over = True
             await self._again(turn)
@@ -185,6 +200,10 @@ class RetentionRun:
         turn.untagged += removed[1]
         self._observe("tags", removed[0])
         self._observe("manifests", removed[1])
+        turn.number += 1
+        if turn.number == _IN_A_ROW and turn.actor is _SWEEPER:
+            turn.is_over = True
+            await self._again(turn)
 
     async def _again(self, turn: _Turn) -> None:
         """Have the rest of a repository looked at soon."""
