@@ -21,8 +21,10 @@ from tests.support.invariants import check_invariants
 from tests.support.server import running_server
 from tests.support.soak.caller import Caller
 from tests.support.soak.ledger import Collected, Ledger
+from tests.support.soak.mirrored import Evicting, Mirrored, make_mirrored
 from tests.support.soak.promises import Promises
 from tests.support.soak.wire import Gone, Tally, Wire, Wrong
+from tests.support.upstreams.distribution import running_distribution
 
 # Run, not imported: it changes a setting's limits for whoever reads it.
 _SHORT_GRACE = Path(__file__).parents[1] / "support/soak/short_grace.py"
@@ -38,6 +40,7 @@ _NOTHING = Collected(0, 0, 0, 0)
 _ENVIRONMENT = {
     "ENTREPOT_ANONYMOUS": "push",
     "ENTREPOT_BLOBS__LOW_WATER_BYTES": "0",
+    "ENTREPOT_OUTBOUND__ALLOW": "127.0.0.1/32",
     "ENTREPOT_UPLOADS__PROTECT_SECONDS": str(_GRACE),
     "ENTREPOT_RETENTION__TAGS": str(_NEWEST),
     "ENTREPOT_RETENTION__EVERY_SECONDS": "1",
@@ -53,11 +56,13 @@ class Soak:
 
     ledger: Ledger
     promises: Promises
+    mirrored: Mirrored
     tally: Tally = field(default_factory=Tally)
     late: int = 0
     seconds: float = 0.0
     meanwhile: Collected = _NOTHING
     collections: int = 0
+    evicted: int = 0
     promised: int = 0
     kept_bytes: int = 0
 
@@ -73,6 +78,7 @@ class Soak:
             f" may remove, {self.late} begun anew after the grace);"
             f" {self.collections} collections removed {went.links} links, {went.manifests}"
             f" manifests, {went.objects} objects, {went.size} bytes meanwhile;"
+            f" {self.evicted} blobs evicted;"
             f" {self.promised} promises kept at the end; disk: {self.ledger.most_bytes} bytes at"
             f" most, {self.kept_bytes} in the end as the database says, 0 once all is deleted;"
             f" failures: {self.tally.failures.total()} {dict(self.tally.failures)}"
@@ -122,8 +128,15 @@ class Soak:
                     continue
 
     def _caller(self, number: int, http: aiohttp.ClientSession) -> Caller:
-        wire = Wire(http, self.tally)
-        return Caller(number, wire, self.promises, grace=_GRACE, names=_NAMES, snapshots=_SNAPSHOTS)
+        return Caller(
+            number,
+            Wire(http, self.tally),
+            self.promises,
+            grace=_GRACE,
+            names=_NAMES,
+            snapshots=_SNAPSHOTS,
+            cached=self.mirrored.images,
+        )
 
 
 def session(url: str) -> aiohttp.ClientSession:
@@ -151,6 +164,7 @@ def soak(database_url: str, data: Path, *, seconds: float, operations: int, obje
     ledger = Ledger(database_url, data)
     with (
         closing(Promises(data.parent / "journal", keep=_NEWEST)) as promises,
+        running_distribution(data.parent / "upstream") as upstream,
         running_server(
             data,
             database_url=database_url,
@@ -159,16 +173,18 @@ def soak(database_url: str, data: Path, *, seconds: float, operations: int, obje
             command=(sys.executable, str(_SHORT_GRACE)),
         ) as server,
     ):
-        run = Soak(ledger, promises)
+        run = Soak(ledger, promises, make_mirrored(server, upstream))
         is_over = threading.Event()
         sampler = sampling(ledger, is_over)
-        try:
-            asyncio.run(
-                run.run(server.url, seconds=seconds, operations=operations, objects=objects)
-            )
-        finally:
-            is_over.set()
-            sampler.join()
+        with closing(Evicting(database_url)) as evicting:
+            try:
+                asyncio.run(
+                    run.run(server.url, seconds=seconds, operations=operations, objects=objects)
+                )
+            finally:
+                is_over.set()
+                sampler.join()
+        run.evicted = evicting.evicted
         asyncio.run(run.verify(server.url))
         assert run.tally.failures == Counter(), "\n".join([run.line, *run.tally.examples])
         ledger.wait_until(ledger.has_caught_up)
@@ -177,6 +193,7 @@ def soak(database_url: str, data: Path, *, seconds: float, operations: int, obje
         check_invariants(database_url, data)
         run.promised = 0
         asyncio.run(run.verify(server.url))
+        run.mirrored.delete(server)
         asyncio.run(run.remove_all(server.url))
         ledger.wait_until(ledger.has_caught_up)
         ledger.hurry()

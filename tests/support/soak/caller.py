@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 
 from tests.support.soak.content import Contents, Image
+from tests.support.soak.mirrored import NAME
 from tests.support.soak.promises import Promise, Promises
 from tests.support.soak.protocol import Late, Protocol
 from tests.support.soak.wire import Gone, Wire, Wrong
@@ -28,6 +29,7 @@ class Caller:
         grace: float,
         names: list[str],
         snapshots: str,
+        cached: dict[str, Image],
     ) -> None:
         self._prefix = f"c{number}"
         self._random = Random(f"caller {number}")
@@ -36,6 +38,7 @@ class Caller:
         self._promises = promises
         self._names = names
         self._snapshots = snapshots
+        self._cached = cached
         self.protocol = Protocol(wire, self._random, grace=grace, names=[*names, snapshots])
         self._mine: list[Promise] = []
         self._gone: deque[tuple[str, Image]] = deque(maxlen=30)
@@ -57,6 +60,7 @@ class Caller:
             self._pull_mine: 8,
             self._pull_others: 8,
             self._pull_gone: 4,
+            self._pull_through: 4,
             self._list: 2,
             self._abandon: 3,
         }
@@ -247,6 +251,11 @@ class Caller:
         if self._gone:
             name, image = self._random.choice(self._gone)
             await self.protocol.pull_gone(name, image)
+
+    async def _pull_through(self) -> None:
+        """What an upstream has can be pulled, however often its blobs leave again."""
+        tag, image = self._random.choice(list(self._cached.items()))
+        await self.protocol.pull(NAME, tag, image)
 
     async def _list(self) -> None:
         """Tags and referrers that are promised before and after are listed."""

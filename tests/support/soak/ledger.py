@@ -80,6 +80,7 @@ class Ledger:
                   FROM manifests AS m
                   JOIN repositories AS r ON r.id = m.repository_id
                  WHERE m.deleted_at IS NULL
+                   AND r.deleted_at IS NULL
                  ORDER BY m.depth DESC, m.digest
                 """
             )
