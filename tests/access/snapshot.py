@@ -9,6 +9,8 @@ _VOLATILE = {
     "tokens": "last_used_at",
     "login_attempts": "*",
     "idempotency_keys": "*",
+    "repositories": "retention_due_at",  # retention looks at them behind
+    "manifests": "pulled_at",  # and so are pulls written
     "upstream_states": "*",  # what was counted is written behind
     "alembic_version": "*",
 }
