@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 from bisect import bisect
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -274,7 +275,8 @@ class Story:
         self.path = f"acme/story-{next(_numbers)}"
         self.now = {}  # what each tag is
         self.states = []  # (moment, what each tag was from then on)
-        self.versions = {"a": [], "b": []}  # (digest, from, until, how it ended)
+        # By tag: (digest, from, until, how it ended).
+        self.versions: dict[str, list[Any]] = {"a": [], "b": []}
         self.ended_together = {}  # by digest: the tags that the last deletion of it ended
         self.hidden = set()
 
