@@ -22,6 +22,7 @@ from entrepot.db import (
     retention_turns,
     scrub,
     sync_runs,
+    tag_history,
     tag_patterns,
     tags,
     tokens,
@@ -88,6 +89,22 @@ def test_the_end_of_a_tag_does_not_walk_its_history(explaining):
     assert explaining.plans == [
         ["SEARCH tag_history USING INDEX tag_history_open (repository_id=? AND name=?)"]
     ]
+
+
+def test_what_went_with_a_manifest_is_found_by_its_time(explaining):
+    asyncio.run(tag_history.find_ended_with(explaining, 1, "sha256:0", at=1))
+
+    ((step,),) = explaining.plans
+    assert step.startswith("SEARCH tag_history USING INDEX tag_history_by_end (repository_id=? AND")
+
+
+def test_what_a_policy_frees_is_found_from_the_manifests_that_go(explaining):
+    asyncio.run(retention.count_freed(explaining, 1, 1, ["sha256:0"]))
+
+    found = " ".join(step for plan in explaining.plans for step in plan)
+    assert "SEARCH r USING PRIMARY KEY (repository_id=? AND manifest=?)" in found
+    assert found.count("SEARCH c USING PRIMARY KEY (organisation_id=? AND digest=?)") == 2
+    assert "SCAN b" not in found
 
 
 def test_a_part_of_the_audit_log_is_found_by_its_time(explaining):
@@ -297,7 +314,7 @@ RETENTION = {
     ),
     "what keeps manifests": (
         lambda tx: reachability.find_kept(tx, 1, ["sha256:0"], now=9),
-        "SEARCH r USING COVERING INDEX manifests_by_subject (repository_id=? AND subject=?)",
+        "SEARCH r USING INDEX manifests_by_subject (repository_id=? AND subject=?)",
     ),
 }
 

@@ -65,22 +65,24 @@ async def find_at(tx: Transaction, repository_id: int, name: str, *, at: int) ->
 async def find_ended_with(
     tx: Transaction, repository_id: int, digest: str, *, at: int
 ) -> list[str]:
-    """The tags that the deletion of a manifest at that moment ended, by name."""
+    """The tags that the deletion of a manifest at that moment ended, by name.
+
+    Between that moment and that moment: SQLite takes the index by time for nothing less.
+    """
     rows = await tx.fetch_all(
         """
         SELECT name
           FROM tag_history
          WHERE repository_id = :repository_id
-           AND ended_at = :at
+           AND ended_at BETWEEN :at AND :at
            AND ended_by = 'manifest'
            AND digest = :digest
-         ORDER BY name
         """,
         repository_id=repository_id,
         digest=digest,
         at=at,
     )
-    return [str(row[0]) for row in rows]
+    return sorted(str(row[0]) for row in rows)
 
 
 async def page_of_ended(
