@@ -7,14 +7,10 @@ stopped and collection running. Whatever was answered with yes is there, with al
 
 import asyncio
 import secrets
-import threading
-from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
-from entrepot.db import repositories
-from entrepot.lifecycle import make_collection
-from entrepot.model.clock import SystemClock
 from entrepot.model.digests import Digest
 from entrepot.model.errors import (
     BlobUnknown,
@@ -22,8 +18,11 @@ from entrepot.model.errors import (
     ManifestBlobUnknown,
     ManifestUnknown,
 )
+from entrepot.model.ids import new_id
+from entrepot.services.fetch_lead import Leading
+from entrepot.services.fetch_progress import Progress
+from tests.faults.stops import Player, at_turns, everywhere
 from tests.faults.test_interleavings import (
-    address_of,
     image_of,
     index_of,
     is_waiting_or_done,
@@ -34,164 +33,6 @@ from tests.support.invariants import check_invariants
 
 _SECONDS = 30.0
 _NO = (BlobUnknown, ManifestBlobUnknown, ManifestUnknown)
-
-
-class Stops:
-    """Where somebody is to be held: before the Nth call, of any thread."""
-
-    def __init__(self):
-        self._left = 0
-        self.reached = asyncio.Event()
-        self._may_go_on = threading.Event()
-        self._loop = asyncio.get_running_loop()
-
-    def hold_before(self, nth):
-        self._left = nth
-        self.reached.clear()
-        self._may_go_on.clear()
-
-    def go_on(self):
-        self._left = 0
-        self._may_go_on.set()
-
-    async def pass_one(self):
-        if self._is_here():
-            await asyncio.to_thread(self._may_go_on.wait, _SECONDS)
-
-    def pass_one_in_a_thread(self):
-        if self._is_here():
-            self._may_go_on.wait(_SECONDS)
-
-    def _is_here(self):
-        if not self._left:
-            return False
-        self._left -= 1
-        if self._left:
-            return False
-        self._loop.call_soon_threadsafe(self.reached.set)
-        return True
-
-
-class StoppingDatabase:
-    """Held before each call, and inside writes where `inside` says."""
-
-    def __init__(self, database, stops, inside):
-        self._database = database
-        self._stops = stops
-        self._inside = inside
-
-    @asynccontextmanager
-    async def read(self, **options):
-        await self._stops.pass_one()
-        async with self._database.read(**options) as tx:
-            yield tx
-
-    async def write(self, work, **options):
-        if self._inside is None:
-            await self._stops.pass_one()
-            return await self._database.write(work, **options)
-
-        async def stopping(tx):
-            result = await work(_StoppingTransaction(tx, self._stops, self._inside))
-            await self._stops.pass_one()
-            return result
-
-        return await self._database.write(stopping, **options)
-
-
-def at_turns(sql, before):
-    """Between a lock and the question it is for, and between an answer and what follows from it."""
-    return before is None or _asks(sql) != _asks(before)
-
-
-def everywhere(sql, before):
-    del sql, before
-    return True
-
-
-def _asks(sql):
-    return sql.split(None, 1)[0] in {"SELECT", "WITH"}
-
-
-class _StoppingTransaction:
-    def __init__(self, tx, stops, inside):
-        self._tx = tx
-        self._stops = stops
-        self._inside = inside
-        self._before = None
-
-    async def fetch_one(self, sql, **values):
-        await self._pass(sql)
-        return await self._tx.fetch_one(sql, **values)
-
-    async def fetch_all(self, sql, **values):
-        await self._pass(sql)
-        return await self._tx.fetch_all(sql, **values)
-
-    async def execute(self, sql, **values):
-        await self._pass(sql)
-        return await self._tx.execute(sql, **values)
-
-    async def _pass(self, sql):
-        before, self._before = self._before, sql
-        if self._inside(sql, before):
-            await self._stops.pass_one()
-
-
-class StoppingStore:
-    """Held before each call that collection makes, in its thread."""
-
-    def __init__(self, store, stops):
-        self._store = store
-        self._stops = stops
-
-    def __getattr__(self, name):
-        method = getattr(self._store, name)
-        if name not in {"remove", "read_epoch", "advance_epoch"}:
-            return method
-
-        def held(*arguments):
-            self._stops.pass_one_in_a_thread()
-            return method(*arguments)
-
-        return held
-
-
-class Player:
-    """A node of which each service stops where the test says."""
-
-    def __init__(self, node, inside):
-        self.node = node
-        self.app = node.app
-        self.stops = Stops()
-        self.database = StoppingDatabase(node.app.database, self.stops, inside)
-        self.store = StoppingStore(node.app.store, self.stops)
-        for service in (
-            node.restore,
-            *(node.registry.push, node.registry.delete, node.registry.uploads),
-            *(node.registry.mount, node.registry.pull),
-        ):
-            service._database = self.database
-
-    async def collect(self):
-        settings = self.app._settings
-        work = make_collection(settings, SystemClock(), self.database, self.store)
-        done = await work.run()
-        assert not done.failed
-        assert not done.refused
-
-    async def head(self, name, digest):
-        async with self.app.database.read() as tx:
-            place = await self.app._addresses.place(tx, address_of(name))
-            repository = await repositories.find(tx, place)
-        await self.node.registry.pull.blob(repository, Digest.parse(digest), renew=True)
-
-    async def has_blob(self, name, digest):
-        try:
-            await self.head(name, digest)
-        except BlobUnknown:
-            return False
-        return True
 
 
 async def make_due(app):
@@ -376,6 +217,54 @@ async def a_deleted_manifest_is_restored(player):
     return restore, is_there
 
 
+async def a_fetch_brings_what_is_evicted(player):
+    name, content = new_name(), secrets.token_bytes(20)
+    digest = await player.node.upload(name, content)
+    await fill_from_an_upstream(player, await player.repository(name))
+
+    async def fetch(other):
+        repository = await other.repository(name)
+        means = replace(other.app.caching.fetches._means, database=other.database)
+        means.spools.prepare()
+        key, wanted = means.spools.new_id(), Digest.parse(digest)
+        spool = means.spools.write(key, wanted, is_new=True)
+        await spool.append(content)
+        holders = {repository.id: repository}
+        leading = Leading(
+            means, key, repository.source, wanted, holders, Progress(), is_listed=False
+        )
+        await leading._finish(spool)
+        await spool.close()
+
+    return fetch, lambda: player.has_blob(name, digest)
+
+
+async def fill_from_an_upstream(player, repository):
+    async def work(tx):
+        values = {"id": new_id(), "organisation_id": repository.organisation_id}
+        await tx.execute(
+            """
+            INSERT INTO upstreams (id, organisation_id, name, preset, origin, auth_kind, auth_name,
+                                   external_id, credential_version, created_at, version)
+            VALUES (:id, :organisation_id, :name, 'custom', 'http://127.0.0.1:9', 'none', '', '',
+                    1, 0, 1)
+            """,
+            name=f"up-{secrets.token_hex(4)}",
+            **values,
+        )
+        await tx.execute(
+            """
+            UPDATE repositories
+               SET upstream_id = :id, upstream_path = path, freshness = 3600
+             WHERE id = :repository_id
+            """,
+            id=values["id"],
+            repository_id=repository.id,
+        )
+
+    await player.app.database.write(work)
+
+
 SCENES = {
     scene.__name__.replace("_", " "): scene
     for scene in (
@@ -392,6 +281,7 @@ SCENES = {
         another_collects_and_the_digest_comes_again,
         a_deleted_tag_is_restored,
         a_deleted_manifest_is_restored,
+        a_fetch_brings_what_is_evicted,
     )
 }
 
@@ -440,7 +330,9 @@ async def play(scene, url, data, *, is_swapped, inside):
             if not refused(outcomes[0 if is_swapped else 1]):
                 assert not refused(outcomes[1 if is_swapped else 0])
                 assert await is_there(), f"held before {nth}"
-            check_invariants(url, data)
+            if inside is everywhere:  # what is broken stays so until the end
+                check_invariants(url, data)
+        check_invariants(url, data)
         await make_due(players[0].app)
         await players[1].collect()
         await players[1].collect()
