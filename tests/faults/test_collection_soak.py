@@ -30,6 +30,7 @@ from tests.support.upstreams.distribution import running_distribution
 _SHORT_GRACE = Path(__file__).parents[1] / "support/soak/short_grace.py"
 _CLIENTS = 10
 _GRACE = 4  # seconds
+_RESTORE = 2  # seconds
 _NEWEST = 30  # tags of each repository that retention keeps
 _NAMES = [f"soak/app{number}" for number in range(4)]
 _SNAPSHOTS = "soak/snapshots"
@@ -44,7 +45,7 @@ _ENVIRONMENT = {
     "ENTREPOT_UPLOADS__PROTECT_SECONDS": str(_GRACE),
     "ENTREPOT_RETENTION__TAGS": str(_NEWEST),
     "ENTREPOT_RETENTION__EVERY_SECONDS": "1",
-    "ENTREPOT_RETENTION__RESTORE_SECONDS": "2",
+    "ENTREPOT_RETENTION__RESTORE_SECONDS": str(_RESTORE),
     "ENTREPOT_COLLECTION__EVERY_SECONDS": "1",
     "ENTREPOT_COLLECTION__DELAY_SECONDS": "1",
 }
@@ -57,6 +58,7 @@ class Soak:
     ledger: Ledger
     promises: Promises
     mirrored: Mirrored
+    token: str
     tally: Tally = field(default_factory=Tally)
     late: int = 0
     seconds: float = 0.0
@@ -74,9 +76,10 @@ class Soak:
         return (
             f"{self.tally.operations.total()} operations in {self.seconds:.0f} s"
             f" ({steps['pushed']} pushes of images, {steps['remove tag']} tags and"
-            f" {steps['remove manifest']} manifests deleted, {steps['aged']} tags that retention"
-            f" may remove, {self.late} begun anew after the grace);"
-            f" {self.collections} collections removed {went.links} links, {went.manifests}"
+            f" {steps['remove manifest']} manifests deleted,"
+            f" {self.tally.operations['tag.restore']} restorations, {steps['aged']} tags that"
+            f" retention may remove, {self.late} begun anew after the grace);"
+            f" {self.collections} runs of collection removed {went.links} links, {went.manifests}"
             f" manifests, {went.objects} objects, {went.size} bytes meanwhile;"
             f" {self.evicted} blobs evicted;"
             f" {self.promised} promises kept at the end; disk: {self.ledger.most_bytes} bytes at"
@@ -136,6 +139,8 @@ class Soak:
             names=_NAMES,
             snapshots=_SNAPSHOTS,
             cached=self.mirrored.images,
+            restore=_RESTORE,
+            token=self.token,
         )
 
 
@@ -173,7 +178,7 @@ def soak(database_url: str, data: Path, *, seconds: float, operations: int, obje
             command=(sys.executable, str(_SHORT_GRACE)),
         ) as server,
     ):
-        run = Soak(ledger, promises, make_mirrored(server, upstream))
+        run = Soak(ledger, promises, make_mirrored(server, upstream), server.token)
         is_over = threading.Event()
         sampler = sampling(ledger, is_over)
         with closing(Evicting(database_url)) as evicting:

@@ -1,5 +1,6 @@
 """One client: it does one thing after another, and knows what it may expect of each."""
 
+import asyncio
 import math
 import time
 from collections import deque
@@ -30,6 +31,8 @@ class Caller:
         names: list[str],
         snapshots: str,
         cached: dict[str, Image],
+        restore: float,
+        token: str,
     ) -> None:
         self._prefix = f"c{number}"
         self._random = Random(f"caller {number}")
@@ -39,7 +42,10 @@ class Caller:
         self._names = names
         self._snapshots = snapshots
         self._cached = cached
-        self.protocol = Protocol(wire, self._random, grace=grace, names=[*names, snapshots])
+        self._restore = restore
+        self.protocol = Protocol(
+            wire, self._random, grace=grace, names=[*names, snapshots], token=token
+        )
         self._mine: list[Promise] = []
         self._gone: deque[tuple[str, Image]] = deque(maxlen=30)
         self._count = 0
@@ -55,6 +61,7 @@ class Caller:
             self._move_tag: 8,
             self._sign: 5,
             self._remove_tag: 12,
+            self._remove_and_restore: 4,
             self._remove_manifest: 8,
             self._remove_child: 1,
             self._pull_mine: 8,
@@ -205,6 +212,27 @@ class Caller:
         await self._remove([promise], promise.tag)
         if promise.image.is_own and not self._is_promised(promise):
             self._gone.append((promise.repository, promise.image))
+
+    async def _remove_and_restore(self) -> None:
+        """Undo a deletion: within the time for that it succeeds, and all is there as before."""
+        promise = self._one(lambda p: bool(p.tag) and p.repository != self._snapshots)
+        if promise is None:
+            return
+        name, tag = promise.repository, promise.tag
+        self._promises.end(promise, "remove tag")
+        sent = time.monotonic()
+        await self._remove([promise], tag)
+        if promise.may_have_aged:
+            return
+        await asyncio.sleep(self._random.random() * self._restore * 1.5)
+        again = self._promises.begin(name, tag, promise.image, until=math.inf)
+        if await self.protocol.restore(name, tag):
+            again.below, again.tags = promise.below, promise.tags
+            self._promises.keep(again)
+            self._mine.append(again)
+            await self.protocol.verify(again)
+        elif time.monotonic() - sent < self._restore:
+            self._wire.tally.fail("not restored", f"{name} {tag}")
 
     async def _remove_manifest(self) -> None:
         promise = self._one(lambda p: p.image.is_own)

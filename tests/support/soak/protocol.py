@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
-from tests.support.server import OCI_INDEX, OCI_MANIFEST, digest_of
+from tests.support.server import OCI_INDEX, OCI_MANIFEST, basic, digest_of
 from tests.support.soak.content import Image, Part
 from tests.support.soak.promises import Promise
 from tests.support.soak.wire import Gone, Wire, Wrong
@@ -32,11 +32,15 @@ class Hold:
 class Protocol:
     """What one client does with one registry; `grace` is how many seconds pushed content waits."""
 
-    def __init__(self, wire: Wire, random: Random, *, grace: float, names: list[str]) -> None:
+    def __init__(
+        self, wire: Wire, random: Random, *, grace: float, names: list[str], token: str
+    ) -> None:
         self._wire = wire
         self._random = random
         self._grace = grace
         self._names = names
+        self._api = basic(token)
+        self._ids: dict[str, str] = {}  # of repositories, by name
         self.late = 0
 
     async def push(
@@ -165,6 +169,22 @@ class Protocol:
         expect = {202, 404, 405}
         answer = await self._wire.ask("manifest.delete", "DELETE", path, expect=expect)
         return answer.status == 405
+
+    async def restore(self, name: str, tag: str) -> bool:
+        """Undo the deletion of a tag; False where that is too late. Raises Wrong."""
+        path = f"/api/v1/repositories/{await self._id(name)}/tags/{tag}/restore"
+        expect = {200, 404}
+        answer = await self._wire.ask(
+            "tag.restore", "POST", path, expect=expect, json={}, headers=self._api
+        )
+        return answer.status == 200
+
+    async def _id(self, name: str) -> str:
+        if name not in self._ids:
+            path = f"/api/v1/organisations/main/repositories?path={name}"
+            answer = await self._wire.ask("api", "GET", path, expect={200}, headers=self._api)
+            self._ids[name] = json.loads(answer.body)["items"][0]["id"]
+        return self._ids[name]
 
     async def pull(self, name: str, reference: str, image: Image) -> None:
         """Pull all of it, and hash it again. Raises Gone, Wrong."""
