@@ -145,6 +145,7 @@ async def test_what_reaches_too_far_is_kept_and_the_others_are_judged(graph, mon
     referrers = [f"referrer-{number}" for number in range(20)]
     for name in referrers:
         await graph.put(name, subject="hub")
+        await graph.put(f"signature of {name}", subject=name)
     await graph.put("alone")
     await graph.put("tagged")
     await graph.tag("v1", "tagged")
@@ -153,7 +154,22 @@ async def test_what_reaches_too_far_is_kept_and_the_others_are_judged(graph, mon
     crowd = await graph.kept("alone", *referrers)
 
     assert kept == {"tagged": "tag v1", **dict.fromkeys(["hub", *referrers[:5]], TOO_MANY)}
-    assert crowd.keys() >= set(referrers)
+    assert crowd == dict.fromkeys(referrers, TOO_MANY)
+
+
+async def test_any_number_of_referrers_without_a_root_is_seen_through(graph, monkeypatch):
+    monkeypatch.setattr(reachability, "_BUDGET", 12)
+    await graph.put("hub")
+    referrers = [f"referrer-{number}" for number in range(20)]
+    for name in referrers:
+        await graph.put(name, subject="hub")
+
+    dead = await graph.kept("hub", *referrers[:5])
+    await graph.tag("v1", referrers[-1])
+    kept = await graph.kept("hub", *referrers[:5])
+
+    assert dead == {}
+    assert kept == dict.fromkeys(["hub", *referrers[:5]], f"tag v1 of {digest(referrers[-1])}")
 
 
 async def test_a_tag_that_is_taken_for_gone_keeps_nothing(graph):

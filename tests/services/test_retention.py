@@ -306,6 +306,21 @@ async def test_a_repository_with_much_to_do_lets_others_of_its_organisation_go_f
     assert [row[0] for row in ran] == ["large"] * 2 + ["small"] + ["large"] * 3
 
 
+async def test_an_image_with_more_referrers_than_are_looked_at_goes_with_all_of_them(
+    place, monkeypatch
+):
+    monkeypatch.setattr("entrepot.db.reachability._BUDGET", 3)
+    image = await place.yard.image("acme/app", "v1")
+    for number in range(8):
+        await place.yard.image("acme/app", note=f"{number}", subject=image)
+    place.world.clock.advance(8 * DAY)
+
+    await place.run("acme/app")
+    await place.yard.collect_all()
+
+    assert await place.yard.manifests() == set()
+
+
 async def test_the_mark_of_a_repository_that_is_gone_is_no_work(place):
     await place.yard.image("acme/app", "old")
     repository = await place.yard.repository("acme/app")

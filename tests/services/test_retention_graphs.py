@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from entrepot.db import repositories
+from entrepot.db import reachability, repositories
 from entrepot.db import retention as policies
 from entrepot.model.access import Place
 from entrepot.model.clock import DAY, HOUR
@@ -220,6 +220,40 @@ class Oracle:
 @given(graph=graphs(), policy=retentions, other=retentions)
 def test_what_a_preview_says_goes_and_nothing_that_is_kept(play, graph, policy, other):
     play(*graph, policy, other)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(graph=graphs(), policy=retentions, budget=st.integers(1, 4))
+def test_whoever_looks_no_further_than_this_lets_nothing_go_that_is_kept(
+    play_short, graph, policy, budget
+):
+    play_short(*graph, policy, budget)
+
+
+@pytest.fixture
+def play_short(world, monkeypatch):
+    """Plays one repository with little patience for what reaches far."""
+    loop = asyncio.get_event_loop()
+    yard = Yard(world)
+    plan = RetentionPlan(world.database, Retention(days=7), restore=DAY)
+    runs = RetentionRun(world.database, world.clock, world.access, plan, restore=DAY, every=HOUR)
+
+    async def example(manifests, tags, policy, budget):
+        monkeypatch.setattr(reachability, "_BUDGET", budget)
+        oracle = Oracle(manifests, tags, policy)
+        repository_id = await lay(world, manifests, tags, policy)
+        await runs.run(OPERATOR, repository_id)
+        left = [tag for tag in tags if not oracle.goes(tag)]
+
+        for _ in range(4):
+            world.clock.advance(DAY + HOUR)
+            done = await yard.collection().run()
+            assert not done.failed
+        found = await manifests_of(world, repository_id)
+        kept = oracle.kept(left, protected=False)
+        assert {digest(name) for name in kept} <= found
+
+    return lambda *values: loop.run_until_complete(example(*values))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from entrepot.db.database import Row, Transaction
 
 TOO_MANY = "too many to look at"
 
-_BUDGET = 1_000  # manifests that one question may reach
+_BUDGET = 1_000  # manifests that one statement may reach
 
 
 def belongs_to(tag: str, manifest: str) -> str:
@@ -46,6 +46,32 @@ _TAG = f"""
 """
 # Of m: a deletion that can be undone keeps whatever hangs below.
 _RESTORABLE = "(COALESCE(m.deleted_at, m.orphaned_at) > :restorable_since)"
+# Of r, a referrer: it may have a root of its own side. One that nothing else is known of has none,
+# however many of them a subject has. No EXISTS, of which PostgreSQL may read a whole table at once.
+_MAY_KEEP = """
+                   (r.protected_until > :now
+                    OR COALESCE(r.deleted_at, r.orphaned_at) > :restorable_since
+                    OR COALESCE((SELECT 1
+                                   FROM tags AS a
+                                  WHERE a.repository_id = r.repository_id
+                                    AND a.digest = r.digest
+                                  LIMIT 1),
+                                (SELECT 1
+                                   FROM manifests AS a
+                                  WHERE a.repository_id = r.repository_id
+                                    AND a.subject = r.digest
+                                  LIMIT 1),
+                                (SELECT 1
+                                   FROM manifest_children AS a
+                                  WHERE a.repository_id = r.repository_id
+                                    AND a.digest = r.digest
+                                  LIMIT 1),
+                                (SELECT 1
+                                   FROM mirrored_children AS a
+                                  WHERE a.repository_id = r.repository_id
+                                    AND a.digest = r.digest
+                                  LIMIT 1)) = 1)
+"""
 # Whatever m is kept with, for n, a manifest: each kind of edge is a join of its own, the key of
 # which is NULL for the other kinds.
 _KEEPER = """
@@ -65,6 +91,7 @@ _EDGES = f"""
               LEFT JOIN manifests AS r
                 ON r.repository_id = :repository_id
                AND r.subject = CASE WHEN e.kind = 3 THEN m.digest END
+               AND {_MAY_KEEP}
               LEFT JOIN tags AS f
                 ON f.repository_id = :repository_id
                AND f.digest = CASE WHEN e.kind = 4 THEN m.digest END
@@ -85,8 +112,26 @@ async def find_kept(
     """Which of these manifests are kept, and by what, for people.
 
     With `restorable_since` also by a manifest that was deleted, or lost its last tag, after then.
-    `without_tags` are taken for gone. Whatever reaches further than we look is kept.
+    `without_tags` are taken for gone. Whatever reaches further than we look is kept; what does so
+    in the company of others is looked at alone.
     """
+    kept = await _judge(tx, repository_id, digests, now, restorable_since, without_tags)
+    unclear = [digest for digest, reason in kept.items() if reason == TOO_MANY]
+    if len(digests) > 1:
+        for digest in unclear:
+            del kept[digest]
+            kept |= await _judge(tx, repository_id, [digest], now, restorable_since, without_tags)
+    return kept
+
+
+async def _judge(
+    tx: Transaction,
+    repository_id: int,
+    digests: Collection[str],
+    now: int,
+    restorable_since: int | None,
+    without_tags: Collection[str],
+) -> dict[str, str]:
     rows = await _reach(tx, repository_id, digests, now, restorable_since, without_tags)
     keepers: dict[str, set[str]] = defaultdict(set)
     roots: dict[str, str] = {}
