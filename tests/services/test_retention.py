@@ -321,6 +321,31 @@ async def test_an_image_with_more_referrers_than_are_looked_at_goes_with_all_of_
     assert await place.yard.manifests() == set()
 
 
+async def test_two_manifests_that_are_tagged_as_belonging_to_each_other_go(place):
+    one = await place.yard.image("acme/app", note="one")
+    other = await place.yard.image("acme/app", one.replace(":", "-"), note="other")
+    await place.yard.image("acme/app", other.replace(":", "-") + ".sig", note="one")
+    place.world.clock.advance(8 * DAY)
+
+    ran = await place.run("acme/app")
+    await place.yard.collect_all()
+
+    assert (ran.tags, ran.untagged) == (0, 2)
+    assert await place.yard.manifests() == set()
+
+
+async def test_what_belongs_to_an_image_that_stays_is_kept_with_it(place):
+    image = await place.yard.image("acme/app", "v1")
+    signature = await place.yard.image("acme/app", image.replace(":", "-") + ".sig", note="s")
+    await place.set("acme/app", Retention(tags=1))
+    place.world.clock.advance(30 * DAY)
+
+    await place.run("acme/app")
+    await place.yard.collect_all()
+
+    assert await place.yard.manifests() == {image, signature}
+
+
 async def test_the_mark_of_a_repository_that_is_gone_is_no_work(place):
     await place.yard.image("acme/app", "old")
     repository = await place.yard.repository("acme/app")

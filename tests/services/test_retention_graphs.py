@@ -176,7 +176,7 @@ class Oracle:
         """The manifests without a tag that go."""
         policy = self.policy
         limit = policy.untagged_days or policy.days or (None if policy.never else 7)
-        tagged = {tag.target for tag in self.tags}
+        tagged = {tag.target for tag in self.tags if not self.subject_of(tag)}
         return {
             one.name
             for one in self.manifests.values()
@@ -202,9 +202,8 @@ class Oracle:
                     one.name in orphans
                     or one.subject in gone
                     or any(one.name in self.manifests[parent].children for parent in gone)
-                    or any(tag.target == one.name for tag in left)
+                    or any(self.subject_of(tag) in gone for tag in left if tag.target == one.name)
                 )
-                and all(self.subject_of(tag) in gone for tag in left if tag.target == one.name)
                 and all(
                     parent.name in gone
                     for parent in self.manifests.values()

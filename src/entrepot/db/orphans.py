@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from entrepot.db.database import Transaction
+from entrepot.db.reachability import belongs_to
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +238,7 @@ async def orphan(
 ) -> None:
     """These hung below what goes: without a tag of their own they have waited since then."""
     await tx.execute(
-        """
+        f"""
         UPDATE manifests
            SET orphaned_at = COALESCE(orphaned_at, :since)
          WHERE repository_id = :repository_id
@@ -245,7 +246,10 @@ async def orphan(
            AND NOT EXISTS (SELECT 1
                              FROM tags AS t
                             WHERE t.repository_id = manifests.repository_id
-                              AND t.digest = manifests.digest)
+                              AND t.digest = manifests.digest
+                              AND NOT EXISTS (SELECT 1
+                                                FROM manifests AS o
+                                               WHERE {belongs_to("t", "o")}))
         """,
         repository_id=repository_id,
         digests=_sorted(digests),

@@ -217,8 +217,9 @@ async def find_untagged(
     return [_untagged(row) for row in rows if not row[3]]
 
 
-# Of m, a manifest that ages by its own push unless it has a tag.
-_UNTAGGED = """
+# Of m, a manifest that ages by its own push unless it has a tag. One that belongs to a manifest is
+# none: two that are tagged as belonging to each other would stay for ever.
+_UNTAGGED = f"""
         SELECT m.digest, m.pushed_at,
                CASE WHEN :pulled = 1 THEN (SELECT p.pulled_at
                                              FROM manifests AS p
@@ -227,7 +228,10 @@ _UNTAGGED = """
                EXISTS (SELECT 1
                          FROM tags AS t
                         WHERE t.repository_id = m.repository_id
-                          AND t.digest = m.digest)
+                          AND t.digest = m.digest
+                          AND NOT EXISTS (SELECT 1
+                                            FROM manifests AS o
+                                           WHERE {belongs_to("t", "o")}))
           FROM manifests AS m
          WHERE m.repository_id = :repository_id
            AND m.is_pushed = 1
