@@ -3,6 +3,8 @@
 import pytest
 
 from entrepot.model.clock import DAY, HOUR
+from entrepot.services.access import OPERATOR
+from entrepot.services.repositories import Repositories
 from tests.services.collecting import DELAY, GRACE, WINDOW, Yard, digest_of
 
 APP, OTHER = "acme/app", "acme/other"
@@ -209,20 +211,8 @@ async def test_a_deleted_organisation_is_emptied(yard):
 
 
 async def delete_repository(yard, repository):
-    """As the service does, without its judge."""
-    now = yard.world.clock.now()
-    await yard.execute(
-        "UPDATE repositories SET deleted_at = :now WHERE id = :id", id=repository.id, now=now
+    world = yard.world
+    service = Repositories(
+        world.database, world.clock, world.access, world.addresses, window=WINDOW
     )
-    await yard.execute(
-        "UPDATE tag_history SET ended_at = :now WHERE repository_id = :id",
-        id=repository.id,
-        now=now,
-    )
-    await yard.execute("DELETE FROM tags WHERE repository_id = :id", id=repository.id)
-    await yard.execute(
-        "INSERT INTO review_queue (kind, repository_id, digest, due_at, version)"
-        " VALUES ('repository', :id, '', :due_at, 1)",
-        id=repository.id,
-        due_at=now + WINDOW,
-    )
+    await service.delete(OPERATOR, repository.id, version=None)
