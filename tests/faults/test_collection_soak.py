@@ -10,9 +10,11 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import aiohttp
 import pytest
@@ -22,9 +24,12 @@ from tests.support.server import running_server
 from tests.support.soak.caller import Caller
 from tests.support.soak.ledger import Collected, Ledger
 from tests.support.soak.mirrored import Evicting, Mirrored, make_mirrored
-from tests.support.soak.promises import Promises
+from tests.support.soak.promises import Promise, Promises
+from tests.support.soak.protocol import Protocol
 from tests.support.soak.wire import Gone, Tally, Wire, Wrong
 from tests.support.upstreams.distribution import running_distribution
+
+T = TypeVar("T")
 
 # Run, not imported: it changes a setting's limits for whoever reads it.
 _SHORT_GRACE = Path(__file__).parents[1] / "support/soak/short_grace.py"
@@ -111,24 +116,38 @@ class Soak:
 
     async def verify(self, url: str) -> None:
         """Pull all that is promised."""
-        async with session(url) as http:
-            protocol = self._caller(_CLIENTS, http).protocol
-            for promise in self.promises.holding():
-                try:
-                    await protocol.verify(promise)
-                except Wrong:
-                    continue  # counted
+        self.promised = 0
+
+        async def pull(protocol: Protocol, promise: Promise) -> None:
+            with suppress(Wrong):  # it is counted
+                await protocol.verify(promise)
                 self.promised += promise.holds
+
+        await self._each(url, self.promises.holding(), pull)
 
     async def remove_all(self, url: str) -> None:
         """Delete every manifest that is still there."""
-        async with session(url) as http:
-            protocol = self._caller(_CLIENTS, http).protocol
-            for path, digest in self.ledger.live_manifests():
-                try:
-                    await protocol.remove(path, digest)
-                except Gone:  # what listed it, or what it hung below, took it along
-                    continue
+
+        async def remove(protocol: Protocol, where: tuple[str, str]) -> None:
+            with suppress(Gone):  # what listed it, or what it hung below, took it along
+                await protocol.remove(*where)
+
+        for some in self.ledger.live_manifests():
+            await self._each(url, some, remove)
+
+    async def _each(
+        self, url: str, things: Sequence[T], work: Callable[[Protocol, T], Awaitable[None]]
+    ) -> None:
+        """Do this with each, as many at once as there are clients."""
+        left = iter(things)
+
+        async def go_on(protocol: Protocol) -> None:
+            for thing in left:
+                await work(protocol, thing)
+
+        async with session(url) as http, asyncio.TaskGroup() as group:
+            for number in range(_CLIENTS):
+                group.create_task(go_on(self._caller(number, http).protocol))
 
     def _caller(self, number: int, http: aiohttp.ClientSession) -> Caller:
         return Caller(
@@ -196,7 +215,6 @@ def soak(database_url: str, data: Path, *, seconds: float, operations: int, obje
         run.kept_bytes = ledger.stored_bytes()
         assert run.kept_bytes == ledger.known_bytes()
         check_invariants(database_url, data)
-        run.promised = 0
         asyncio.run(run.verify(server.url))
         run.mirrored.delete(server)
         asyncio.run(run.remove_all(server.url))

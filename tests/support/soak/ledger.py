@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -70,21 +71,20 @@ class Ledger:
         """The bytes of all blobs that the database knows."""
         return int(self.rows("SELECT COALESCE(SUM(size), 0) FROM blobs")[0][0])
 
-    def live_manifests(self) -> list[tuple[str, str]]:
-        """Paths and digests of all that can be pulled; what lists others comes first."""
-        return [
-            (str(path), str(digest))
-            for path, digest in self.rows(
-                """
-                SELECT r.path, m.digest
-                  FROM manifests AS m
-                  JOIN repositories AS r ON r.id = m.repository_id
-                 WHERE m.deleted_at IS NULL
-                   AND r.deleted_at IS NULL
-                 ORDER BY m.depth DESC, m.digest
-                """
-            )
-        ]
+    def live_manifests(self) -> list[list[tuple[str, str]]]:
+        """Paths and digests of all that can be pulled, by depth; what lists others comes first."""
+        rows = self.rows(
+            """
+            SELECT m.depth, r.path, m.digest
+              FROM manifests AS m
+              JOIN repositories AS r ON r.id = m.repository_id
+             WHERE m.deleted_at IS NULL
+               AND r.deleted_at IS NULL
+             ORDER BY m.depth DESC, m.digest
+            """
+        )
+        by_depth = groupby(rows, key=lambda row: int(row[0]))
+        return [[(str(row[1]), str(row[2])) for row in some] for _, some in by_depth]
 
     def hurry(self) -> None:
         """Have collection look again at what it put off for an hour: something held it then."""
