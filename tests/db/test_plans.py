@@ -282,6 +282,10 @@ RETENTION = {
         lambda tx: retention.page_of_newest(tx, 1, before=(9, "z"), limit=500),
         "SEARCH t USING INDEX tags_by_push (repository_id=? AND (pushed_at,name)<(?,?))",
     ),
+    "the last of the newest tags": (
+        lambda tx: retention.find_nth_newest(tx, 1, 5, now=9),
+        "SEARCH t USING INDEX tags_by_push (repository_id=?)",
+    ),
     "expired tags": (
         lambda tx: retention.page_of_expired(tx, 1, now=9, after=(1, "a"), limit=500),
         "SEARCH t USING INDEX tags_by_expiry (repository_id=? AND (expires_at,name)>(?,?) AND ",

@@ -346,6 +346,21 @@ async def test_what_belongs_to_an_image_that_stays_is_kept_with_it(place):
     assert await place.yard.manifests() == {image, signature}
 
 
+async def test_what_goes_anyway_is_none_of_the_newest_tags(place):
+    image = await place.yard.image("acme/app", "first")
+    for number, tag in enumerate(("second", image.replace(":", "-"), f"sha512-{'a' * 64}.sig")):
+        place.world.clock.advance(HOUR)
+        await place.yard.image("acme/app", tag, note=f"{number}")
+    place.world.clock.advance(HOUR)
+    await place.yard.image("acme/app", f"sha512-{'x' * 64}", note="only looks so")
+    await place.set("acme/app", Retention(tags=2))
+
+    ran = await place.run("acme/app")
+
+    assert ran.tags == 1
+    assert "first" not in await place.tags("acme/app")
+
+
 async def test_the_mark_of_a_repository_that_is_gone_is_no_work(place):
     await place.yard.image("acme/app", "old")
     repository = await place.yard.repository("acme/app")

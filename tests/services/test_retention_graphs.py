@@ -85,7 +85,7 @@ def graphs(draw):
             unique_by=lambda tag: tag.name,
         )
     )
-    return manifests, tags
+    return manifests, tags, draw(st.booleans())
 
 
 days = st.integers(1, 12)
@@ -107,9 +107,10 @@ retentions = st.builds(
 class Oracle:
     """What must happen, by reading the rules aloud."""
 
-    def __init__(self, manifests, tags, policy):
+    def __init__(self, manifests, tags, has_patterns, policy):
         self.manifests = {manifest.name: manifest for manifest in manifests}
         self.tags = tags
+        self.fixed = (*IMMUTABLE, *PROTECTED) if has_patterns else ()
         self.policy = policy
 
     def subject_of(self, tag):
@@ -126,7 +127,7 @@ class Oracle:
 
     def goes(self, tag):
         policy = self.policy
-        if any(fnmatchcase(tag.name, pattern) for pattern in (*IMMUTABLE, *PROTECTED)):
+        if any(fnmatchcase(tag.name, pattern) for pattern in self.fixed):
             return False
         if self.subject_of(tag):
             return False
@@ -146,8 +147,7 @@ class Oracle:
             tag
             for tag in self.tags
             if not any(
-                fnmatchcase(tag.name, pattern)
-                for pattern in (*IMMUTABLE, *PROTECTED, *self.policy.keep)
+                fnmatchcase(tag.name, pattern) for pattern in (*self.fixed, *self.policy.keep)
             )
             and not self.subject_of(tag)
             and not (tag.expires is not None and tag.expires < 0)
@@ -237,10 +237,10 @@ def play_short(world, monkeypatch):
     plan = RetentionPlan(world.database, Retention(days=7), restore=DAY)
     runs = RetentionRun(world.database, world.clock, world.access, plan, restore=DAY, every=HOUR)
 
-    async def example(manifests, tags, policy, budget):
+    async def example(manifests, tags, has_patterns, policy, budget):
         monkeypatch.setattr(reachability, "_BUDGET", budget)
-        oracle = Oracle(manifests, tags, policy)
-        repository_id = await lay(world, manifests, tags, policy)
+        oracle = Oracle(manifests, tags, has_patterns, policy)
+        repository_id = await lay(world, manifests, tags, has_patterns, policy)
         await runs.run(OPERATOR, repository_id)
         left = [tag for tag in tags if not oracle.goes(tag)]
 
@@ -264,9 +264,9 @@ def play(world, request):
     shown = RetentionPolicies(world.database, world.clock, world.access, plan)
     runs = RetentionRun(world.database, world.clock, world.access, plan, restore=DAY, every=HOUR)
 
-    async def example(manifests, tags, policy, other):
-        oracle = Oracle(manifests, tags, policy)
-        repository_id = await lay(world, manifests, tags, policy)
+    async def example(manifests, tags, has_patterns, policy, other):
+        oracle = Oracle(manifests, tags, has_patterns, policy)
+        repository_id = await lay(world, manifests, tags, has_patterns, policy)
 
         previewed = await preview(shown, repository_id, None)
         proposed = await preview(shown, repository_id, other)
@@ -276,8 +276,8 @@ def play(world, request):
         untagged = oracle.untagged()
         assert previewed == (removed, {digest(name) for name in untagged})
         assert proposed == (
-            {tag.name for tag in tags if Oracle(manifests, tags, other).goes(tag)},
-            {digest(name) for name in Oracle(manifests, tags, other).untagged()},
+            {tag.name for tag in tags if Oracle(manifests, tags, has_patterns, other).goes(tag)},
+            {digest(name) for name in Oracle(manifests, tags, has_patterns, other).untagged()},
         )
         assert (ran.tags, ran.untagged, ran.is_done) == (len(removed), len(untagged), True)
         left = [tag for tag in tags if tag.name not in removed]
@@ -296,7 +296,7 @@ def play(world, request):
     return lambda *values: loop.run_until_complete(example(*values))
 
 
-async def lay(world, manifests, tags, policy):
+async def lay(world, manifests, tags, has_patterns, policy):
     """Write a repository of its own."""
     repository_id = next(_ids)
     owner = await organisation_id(world, "acme")
@@ -315,8 +315,8 @@ async def lay(world, manifests, tags, policy):
                SET immutable_tags = :immutable, protected_tags = :protected
              WHERE id = :id
             """,
-            immutable='["imm-*"]',
-            protected='["prot-*"]',
+            immutable='["imm-*"]' if has_patterns else "[]",
+            protected='["prot-*"]' if has_patterns else "[]",
             id=repository_id,
         )
         await policies.set_policy(tx, repository_id, policy, version=1)

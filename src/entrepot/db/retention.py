@@ -137,6 +137,38 @@ async def page_of_newest(
     return [_tag(row) for row in rows]
 
 
+async def find_nth_newest(
+    tx: Transaction, repository_id: int, n: int, *, now: int
+) -> tuple[int, str] | None:
+    """When the last of the `n` newest pushed tags was pushed, and its name.
+
+    Without those that go by their max-age, or with what they belong to.
+    """
+    row = await tx.fetch_one(
+        f"""
+        SELECT t.pushed_at, t.name
+          FROM tags AS t
+         WHERE t.repository_id = :repository_id
+           AND t.is_pushed = 1
+           AND (t.expires_at IS NULL OR t.expires_at > :now)
+           AND NOT (substr(t.name, 1, 7) = 'sha512-'
+                AND length(substr(t.name, 8, 64)) = 64
+                AND ltrim(substr(t.name, 8, 64), '0123456789abcdef') = ''
+                AND substr(t.name, 72, 1) IN ('', '.'))
+           AND (SELECT 1
+                  FROM manifests AS o
+                 WHERE {belongs_to("t", "o")}
+                 LIMIT 1) IS NULL
+         ORDER BY t.pushed_at DESC, t.name DESC
+         LIMIT 1 OFFSET :others
+        """,
+        repository_id=repository_id,
+        now=now,
+        others=n - 1,
+    )
+    return (int(row[0] or 0), str(row[1])) if row else None
+
+
 async def page_of_expired(
     tx: Transaction, repository_id: int, *, now: int, after: tuple[int, str], limit: int
 ) -> list[TagFacts]:

@@ -68,6 +68,11 @@ class Rules:
         """Whether a tag's max-age is over."""
         return tag.expires_at is not None and tag.expires_at <= self.now
 
+    @property
+    def has_patterns(self) -> bool:
+        """Whether the name of a tag may keep it."""
+        return bool(self.immutable or self.protected or self.policy.keep)
+
     def counts(self, tag: TagFacts) -> bool:
         """Whether a tag is one of those that a policy of the newest tags counts."""
         return self._fixed(tag) is None

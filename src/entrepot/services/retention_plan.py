@@ -54,7 +54,7 @@ class RetentionPlan:
         return self.server, "server"
 
     async def rules(self, policies: Policies, policy: Retention, now: int) -> Rules:
-        """What to judge by. Walks as many tags as a policy of the newest tags keeps."""
+        """What to judge by."""
         repository = policies.repository
         rules = Rules(
             policy,
@@ -70,7 +70,14 @@ class RetentionPlan:
     async def _last_of_newest(
         self, repository_id: int, rules: Rules, wanted: int
     ) -> tuple[int, str] | None:
-        """When the last of so many tags that count was pushed, and its name."""
+        """When the last of so many tags that count was pushed, and its name.
+
+        Patterns are matched here, a page at a time; without one the database walks the tags, which
+        takes a tenth of the time.
+        """
+        if not rules.has_patterns:
+            async with self._database.read(scan=True) as tx:
+                return await retention.find_nth_newest(tx, repository_id, wanted, now=rules.now)
         before = _END
         while True:
             async with self._database.read(scan=True) as tx:
