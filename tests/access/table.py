@@ -172,7 +172,7 @@ REPOSITORIES: dict[tuple[str, str], dict[str, str]] = {
     ("GET", "/repositories/{repository}/retention"): _PULL,
     ("PUT", "/repositories/{repository}/retention"): _MANAGE_REPOSITORY,
     ("DELETE", "/repositories/{repository}/retention"): _MANAGE_REPOSITORY,
-    ("POST", "/repositories/{repository}/retention/preview"): _PULL,
+    ("POST", "/repositories/{repository}/retention/preview"): _MANAGE_REPOSITORY,
     ("POST", "/repositories/{repository}/retention/run"): _MANAGE_REPOSITORY,
     ("POST", "/repositories/{repository}/sync"): _MANAGE_REPOSITORY,
     ("GET", "/repositories/{repository}/sync-runs"): _PULL,

@@ -167,11 +167,11 @@ def test_two_people_do_not_overwrite_each_other(owner, app):
     assert owner.get(app).json()["own"]["days"] == 30
 
 
-def test_who_may_pull_sees_and_tries_policies_but_neither_sets_nor_runs(people, slug, app):
+def test_who_may_pull_sees_the_policy_but_neither_tries_nor_sets_nor_runs(people, slug, app):
     reader = people.member(slug, "reader")
 
     assert reader.get(app).status_code == 200
-    assert reader.post(f"{app}/preview", {}).status_code == 200
+    assert reader.post(f"{app}/preview", {}).status_code == 403
     assert reader.request("PUT", app, {"days": 1}).status_code == 403
     assert reader.request("DELETE", app).status_code == 403
     assert reader.post(f"{app}/run").status_code == 403

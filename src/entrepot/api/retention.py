@@ -160,7 +160,7 @@ async def inherit_retention(
     await services.retention.set(caller, row, None, version=version)
 
 
-@router.post("/repositories/{repository}/retention/preview", **declares(Action.PULL))
+@router.post("/repositories/{repository}/retention/preview", **declares(Action.MANAGE_REPOSITORY))
 async def preview_retention(
     services: Services, caller: Caller, repository: str, wanted: PreviewWanted, window: Paging
 ) -> RetentionPreview:

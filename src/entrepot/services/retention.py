@@ -87,7 +87,7 @@ class RetentionPolicies:
 
     async def policy(self, actor: Actor, repository_id: int) -> Policy:
         """What holds for a repository. Raises NotFound."""
-        return self._policy(await self._policies(actor, repository_id))
+        return self._policy(await self._policies(actor, Action.PULL, repository_id))
 
     @property
     def server(self) -> Retention:
@@ -137,11 +137,13 @@ class RetentionPolicies:
     ) -> Preview:
         """What would go by a proposed policy, and by the one that holds, which is the default.
 
-        Tags from the oldest push on, then manifests without a tag. Raises FieldInvalid, NotFound.
+        Tags from the oldest push on, then manifests without a tag. For who may change the policy:
+        what it frees tells whether hidden repositories share content.
+        Raises FieldInvalid, NotFound, Denied.
         """
         if proposed is not None:
             proposed.checked()
-        policies = await self._policies(actor, repository_id)
+        policies = await self._policies(actor, Action.MANAGE_REPOSITORY, repository_id)
         effective, _ = self._plan.effective(policies)
         now = self._clock.now()
         present = await self._plan.rules(policies, effective, now)
@@ -155,9 +157,9 @@ class RetentionPolicies:
         others = totals if rules is present else await self._totals(policies, present, rules)
         return Preview(lines, following, totals, others)
 
-    async def _policies(self, actor: Actor, repository_id: int) -> Policies:
+    async def _policies(self, actor: Actor, action: Action, repository_id: int) -> Policies:
         async with self._database.read() as tx:
-            await self._access.enter_repository(tx, actor, Action.PULL, repository_id)
+            await self._access.enter_repository(tx, actor, action, repository_id)
             return await _found(tx, repository_id)
 
     def _policy(self, policies: Policies) -> Policy:
