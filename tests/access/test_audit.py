@@ -5,12 +5,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from entrepot.model.ids import to_text
+from entrepot.model.clock import DAY, SystemClock
+from entrepot.model.ids import from_text, to_text
 from tests.access import table
 from tests.access.requests import (
     MANAGEMENT,
     Ask,
     ask_protocol,
+    fill_again,
     prepare_management,
     prepare_protocol,
     sent,
@@ -19,7 +21,13 @@ from tests.access.snapshot import difference, snapshot
 from tests.access.world import PASSWORD
 from tests.support.server import Client, basic
 
-CHANGES = [row for row in (*table.MANAGEMENT, *table.REPOSITORIES) if row[0] != "GET"]
+# They ask with a body, and change nothing.
+_QUESTIONS = {("POST", "/repositories/{repository}/retention/preview")}
+CHANGES = [
+    row
+    for row in (*table.MANAGEMENT, *table.REPOSITORIES)
+    if row[0] != "GET" and row not in _QUESTIONS
+]
 # The precondition that stops these in the matrix is left out here, and a thing of their own is
 # ended instead; or what is asked for there changes nothing.
 OTHERWISE = {
@@ -43,8 +51,27 @@ OTHERWISE = {
         lambda world: {"organisation": world.theirs.slug},
         fresh=lambda world: {"project": new_project(world)},
     ),
+    ("POST", "/projects/{project}/restore"): Ask(
+        fresh=lambda world: {"project": deleted(world, "projects", new_project(world))}
+    ),
     ("PUT", "/projects/{project}/repositories/{repository}"): Ask(
         fresh=lambda world: {"repository": new_repository(world)}
+    ),
+    ("POST", "/repositories/{repository}/restore"): Ask(
+        fresh=lambda world: {"repository": deleted(world, "repositories", new_repository(world))}
+    ),
+    ("POST", "/repositories/{repository}/retention/run"): Ask(
+        fresh=lambda world: {"repository": untidy_repository(world)}
+    ),
+    ("POST", "/repositories/{repository}/tags/{tag}/restore"): Ask(
+        {}, fresh=lambda world: without(world, "tags", "tag")
+    ),
+    ("POST", "/repositories/{repository}/tags/restore"): Ask(
+        {"since": "2026-01-01T00:00:00Z"},
+        fresh=lambda world: {"repository": tidied_repository(world)},
+    ),
+    ("POST", "/repositories/{repository}/manifests/{digest}/restore"): Ask(
+        fresh=lambda world: without(world, "manifests", "digest")
     ),
     ("DELETE", "/repositories/{repository}"): Ask(
         fresh=lambda world: {"repository": new_repository(world)}
@@ -101,6 +128,43 @@ def new_project(world):
 def new_repository(world):
     path = f"/organisations/{world.ours.slug}/repositories"
     return world.as_owner("POST", path, {"path": f"team/{world.word()}"})["id"]
+
+
+def deleted(world, kind, id):  # noqa: A002
+    """It is gone again, and can be restored."""
+    world.as_owner("DELETE", f"/{kind}/{id}")
+    return id
+
+
+def without(world, kind, word):
+    """A tag or a manifest of the repository at hand that is gone, and can be restored."""
+    made = fill_again(world, "other", world.word())
+    world.as_owner(
+        "DELETE", f"/repositories/{world.ours.repositories['other']}/{kind}/{made[word]}"
+    )
+    return {word: made[word]}
+
+
+def untidy_repository(world):
+    """It has one tag more than its policy keeps, and its turn is not near."""
+    path = f"team/{world.word()}"
+    made = world.as_owner("POST", f"/organisations/{world.ours.slug}/repositories", {"path": path})
+    world.as_owner("PUT", f"/repositories/{made['id']}/retention", {"tags": 1})
+    world.registry.change(
+        "UPDATE repositories SET retention_due_at = :later WHERE id = :id",
+        later=SystemClock().now() + DAY,
+        id=from_text(made["id"]),
+    )
+    for tag in ("v1", "v2"):
+        world.pusher.push_image(f"{world.ours.slug}/{path}", tag)
+    return made["id"]
+
+
+def tidied_repository(world):
+    """Retention has just removed a tag of it."""
+    repository = untidy_repository(world)
+    world.as_owner("POST", f"/repositories/{repository}/retention/run")
+    return repository
 
 
 def new_mirrored_repository(world):
