@@ -33,8 +33,9 @@ def statements(monkeypatch):
 
 
 @pytest.fixture
-async def app(statements, tmp_path):
-    """An application in this process."""
+async def app(statements, tmp_path, monkeypatch):
+    """An application in this process, without the jobs, which have statements of their own."""
+    monkeypatch.setattr(Application, "_jobs", lambda _: [])
     settings = load(None, {"ENTREPOT_DATA": str(tmp_path), "ENTREPOT_PORT": "5000"})
     await prepare(settings)
     app = Application(settings, FakeClock())
