@@ -113,12 +113,12 @@ class Push:
         where = await self._access.admit(tx, actor, Action.PUSH, address)
         repository = await self._addresses.ensure(tx, actor, address, where, now)
         await self._require_begun(tx, actor, repository, opened_before, now)
-        is_new = await self._put(tx, repository, digest, facts, body, now)
         names = sorted({tag.text for tag in tag_names})
         expires_at = None if max_age is None else now + max_age
-        left, new_tags = await _move_tags(tx, actor, repository, digest, names, now, expires_at)
-        if names and expires_at is not None:
+        if names and expires_at is not None:  # before any content, as collection locks
             await retention_turns.make_due(tx, repository.id, at=expires_at)
+        is_new = await self._put(tx, repository, digest, facts, body, now)
+        left, new_tags = await _move_tags(tx, actor, repository, digest, names, now, expires_at)
         grew = await _account(tx, repository, digest, len(body) if is_new else 0, new_tags, now)
         if repository.source is not None:  # what was pushed ages by retention
             due_at = now + self._grace
