@@ -6,11 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from entrepot.db.database import Transaction
+from entrepot.model.ids import new_id
 
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """A question: may this go? The version tells whether it was asked again meanwhile."""
+    """A question: may this go? Each time it is asked its version is one that never was before.
+
+    So whoever read it earlier does not take the next one for it, even if it was answered between.
+    """
 
     kind: str
     repository_id: int
@@ -32,20 +36,18 @@ class Waiting:
 async def review(
     tx: Transaction, kind: str, repository_id: int, digest: str, *, due_at: int
 ) -> None:
-    """Ask for another look at what may have lost its last root.
-
-    The version tells a worker that read the row earlier that it must not remove it.
-    """
+    """Ask for another look at what may have lost its last root."""
     await tx.execute(
         f"""
         INSERT INTO review_queue (kind, repository_id, digest, due_at, version)
-        VALUES (:kind, :repository_id, :digest, :due_at, 1)
+        VALUES (:kind, :repository_id, :digest, :due_at, :version)
         {_ASKED_AGAIN}
         """,
         kind=kind,
         repository_id=repository_id,
         digest=digest,
         due_at=due_at,
+        version=new_id(),
     )
 
 
@@ -57,7 +59,7 @@ async def review_all(
         f"""
         INSERT INTO review_queue (kind, repository_id, digest, due_at, version)
         SELECT CAST(:kind AS TEXT), CAST(:repository_id AS BIGINT), value,
-               CAST(:due_at AS BIGINT), 1
+               CAST(:due_at AS BIGINT), CAST(:version AS BIGINT)
           FROM json_each(:digests)
          WHERE true
         {_ASKED_AGAIN}
@@ -66,6 +68,7 @@ async def review_all(
         repository_id=repository_id,
         digests=_sorted(digests),
         due_at=due_at,
+        version=new_id(),
     )
 
 
@@ -73,8 +76,11 @@ _ASKED_AGAIN = """
         ON CONFLICT (kind, repository_id, digest)
         DO UPDATE SET due_at = excluded.due_at,
                       reason = NULL,
-                      version = review_queue.version + 1
+                      version = excluded.version
 """
+
+
+_IS_AS_READ = "CAST(version AS TEXT) || ' ' || digest IN (SELECT value FROM json_each(:read))"
 
 
 async def find_due(tx: Transaction, *, now: int, limit: int) -> list[Review]:
@@ -96,19 +102,19 @@ async def find_due(tx: Transaction, *, now: int, limit: int) -> list[Review]:
 async def finish(tx: Transaction, reviews: Iterable[Review]) -> int:
     """Remove reviews, but those that were asked again since they were read; how many."""
     finished = 0
-    for (kind, repository_id, version), digests in _alike(reviews).items():
+    for (kind, repository_id), alike in _alike(reviews).items():
         finished += await tx.execute(
-            """
+            f"""
             DELETE FROM review_queue
              WHERE kind = :kind
                AND repository_id = :repository_id
-               AND version = :version
                AND digest IN (SELECT value FROM json_each(:digests))
+               AND {_IS_AS_READ}
             """,
             kind=kind,
             repository_id=repository_id,
-            version=version,
-            digests=_sorted(digests),
+            digests=_sorted(one.digest for one in alike),
+            read=_sorted(f"{one.version} {one.digest}" for one in alike),
         )
     return finished
 
@@ -116,20 +122,20 @@ async def finish(tx: Transaction, reviews: Iterable[Review]) -> int:
 async def postpone(tx: Transaction, reviews: Iterable[Review], *, due_at: int, reason: str) -> int:
     """Look later, but at those that were asked again since they were read; how many."""
     postponed = 0
-    for (kind, repository_id, version), digests in _alike(reviews).items():
+    for (kind, repository_id), alike in _alike(reviews).items():
         postponed += await tx.execute(
-            """
+            f"""
             UPDATE review_queue
                SET due_at = :due_at, reason = :reason
              WHERE kind = :kind
                AND repository_id = :repository_id
-               AND version = :version
                AND digest IN (SELECT value FROM json_each(:digests))
+               AND {_IS_AS_READ}
             """,
             kind=kind,
             repository_id=repository_id,
-            version=version,
-            digests=_sorted(digests),
+            digests=_sorted(one.digest for one in alike),
+            read=_sorted(f"{one.version} {one.digest}" for one in alike),
             due_at=due_at,
             reason=reason,
         )
@@ -275,11 +281,11 @@ async def find_days(tx: Transaction, *, limit: int) -> list[tuple[int, int, int,
     ]
 
 
-def _alike(reviews: Iterable[Review]) -> dict[tuple[str, int, int], list[str]]:
-    """Digests of one kind, repository and version: what one statement can name."""
-    alike: dict[tuple[str, int, int], list[str]] = defaultdict(list)
+def _alike(reviews: Iterable[Review]) -> dict[tuple[str, int], list[Review]]:
+    """Those of one kind and repository: what one statement can name."""
+    alike: dict[tuple[str, int], list[Review]] = defaultdict(list)
     for found in reviews:
-        alike[found.kind, found.repository_id, found.version].append(found.digest)
+        alike[found.kind, found.repository_id].append(found)
     return alike
 
 

@@ -19,6 +19,7 @@ async def find(tx: Transaction, repository_id: int, reference: Reference) -> Sto
                 ON m.repository_id = t.repository_id AND m.digest = t.digest
              WHERE t.repository_id = :repository_id
                AND t.name = :tag
+               AND m.deleted_at IS NULL
             """,
             repository_id=repository_id,
             tag=reference.text,

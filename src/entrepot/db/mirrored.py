@@ -17,6 +17,7 @@ async def find(tx: Transaction, repository_id: int, tag: str) -> MirroredTag:
           FROM (SELECT 1 AS one) AS asked
           LEFT JOIN tags AS t ON t.repository_id = :repository_id AND t.name = :tag
           LEFT JOIN manifests AS m ON m.repository_id = t.repository_id AND m.digest = t.digest
+                                  AND m.deleted_at IS NULL
           LEFT JOIN lookups AS l ON l.repository_id = :repository_id AND l.reference = :tag
         """,
         repository_id=repository_id,

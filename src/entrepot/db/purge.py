@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 
 from entrepot.db.database import Transaction
+from entrepot.model.ids import new_id
 
 # In an order in which no row needs one that is gone.
 TABLES = {
@@ -173,14 +174,16 @@ async def review_repositories(
     await tx.execute(
         """
         INSERT INTO review_queue (kind, repository_id, digest, due_at, version)
-        SELECT 'repository', CAST(value AS BIGINT), '', CAST(:due_at AS BIGINT), 1
+        SELECT 'repository', CAST(value AS BIGINT), '', CAST(:due_at AS BIGINT),
+               CAST(:version AS BIGINT)
           FROM json_each(:repository_ids)
          WHERE true
         ON CONFLICT (kind, repository_id, digest)
         DO UPDATE SET due_at = excluded.due_at,
                       reason = NULL,
-                      version = review_queue.version + 1
+                      version = excluded.version
         """,
         repository_ids=json.dumps([str(id_) for id_ in repository_ids]),
         due_at=due_at,
+        version=new_id(),
     )

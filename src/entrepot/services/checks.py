@@ -269,10 +269,10 @@ class Checks:
         async def work(tx: Transaction, current: Repository) -> bool:
             before = await tags.find(tx, current.id, tag.text)
             now = self._clock.now()
-            if before is None or before.digest != named:
-                until = now + self._grace
-                if await manifests.protect(tx, current.id, named, protected_until=until) is None:
-                    return False
+            is_news = before is None or before.digest != named
+            until = now + self._grace if is_news else now  # either way it is locked
+            if await manifests.protect(tx, current.id, named, protected_until=until) is None:
+                return False
             if await lookups.record(
                 tx, current.id, tag.text, digest=named, asked_at=asked_at, now=now
             ):
