@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from entrepot.cli.fsck import limits_of
+from entrepot.config import load
+from entrepot.model.clock import SECOND
 from tests.cli.test_scrub import Stored
 from tests.cli.test_scrub import stored as stored  # noqa: PLC0414  # a fixture
 
@@ -31,6 +34,13 @@ def test_what_is_found_is_shown_and_mended_on_demand(stored: Stored):
 
     assert stored.run("fsck").returncode == 0
     assert stored.run("scrub").returncode == 1  # damage waits for a push
+
+
+@pytest.mark.parametrize(("restore", "delay"), [(86_400, 86_400), (600, 3_600)])
+def test_what_nothing_knows_stays_as_long_as_what_people_deleted(restore, delay):
+    settings = load(None, {"ENTREPOT_RETENTION__RESTORE_SECONDS": str(restore)})
+
+    assert limits_of(settings).delay == delay * SECOND
 
 
 @pytest.mark.parametrize("words", [(), ("--repair",)])

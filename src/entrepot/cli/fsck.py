@@ -15,7 +15,7 @@ from entrepot.config import Settings
 from entrepot.model.clock import SECOND, SystemClock
 from entrepot.parts import make_store
 from entrepot.services.collection_guard import CollectionGuard
-from entrepot.services.fsck import Finding, Fsck, FsckLimits
+from entrepot.services.fsck import UNKNOWN, Finding, Fsck, FsckLimits
 from entrepot.telemetry import logs
 
 _NAMED = 10_000  # findings that are kept to be shown
@@ -43,13 +43,16 @@ def fsck(config: Path | None, *, repair: bool, as_json: bool) -> None:
         raise SystemExit(1)
 
 
+def limits_of(settings: Settings) -> FsckLimits:
+    """What a newer database knows goes no sooner than what people deleted: it may come back."""
+    delay = max(settings.collection.delay_seconds, settings.retention.restore_seconds)
+    return FsckLimits(grace=settings.uploads.protect_seconds * SECOND, delay=delay * SECOND)
+
+
 async def _run(settings: Settings, *, repair: bool) -> tuple[list[Finding], int]:
     """What was found, and how much, which may be more."""
     store = make_store(settings)
-    limits = FsckLimits(
-        grace=settings.uploads.protect_seconds * SECOND,
-        delay=settings.collection.delay_seconds * SECOND,
-    )
+    limits = limits_of(settings)
     console = Console(stderr=True)
     columns = (
         *(TextColumn("{task.description}"), BarColumn()),
@@ -87,6 +90,12 @@ def _tell(found: list[Finding], count: int, *, repair: bool) -> None:
             "MENDED" if repair else "CAN MEND": yes_no("is_mended" if repair else "can_mend"),
         }
         show_list([asdict(finding) for finding in found], columns, as_json=False, empty=())
+    if any(finding.kind == UNKNOWN and finding.is_mended for finding in found):
+        click.echo(
+            "what nothing knows is deleted after retention.restore_seconds at the earliest; "
+            "until then a newer database can take its place again",
+            err=True,
+        )
     left = sum(not finding.is_mended for finding in found)
     if not count:
         click.echo("database and store fit together", err=True)

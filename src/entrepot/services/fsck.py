@@ -22,6 +22,7 @@ from entrepot.model.manifests import ManifestLimits, read_manifest
 from entrepot.model.stored import LinkedBlob
 from entrepot.services.collection_guard import CollectionGuard
 
+UNKNOWN = "object that nothing knows"
 _PAGE = 500
 _BODIES = 16
 _MOST = 1_000  # that one question reports
@@ -167,7 +168,7 @@ class Fsck:
             stored = old[name]
             if not await asyncio.to_thread(self._store.is_there, stored):
                 continue  # collection has just deleted it
-            finding = Finding("object that nothing knows", name, can_mend=stored.is_object)
+            finding = Finding(UNKNOWN, name, can_mend=stored.is_object)
             yield await self._mended(finding, partial(self._bury, stored=stored))
 
     async def _bury(self, tx: Transaction, stored: StoredObject) -> None:
