@@ -189,6 +189,27 @@ async def test_batches_that_take_long_become_smaller(yard, monkeypatch):
     assert reviewed[:5] == [25, 35, 45, 55, 60]
 
 
+async def test_a_round_deletes_all_objects_that_are_due_not_one_batch_of_them(yard):
+    """Or the disk never shrinks where people delete without end."""
+    await yard.execute(
+        """
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1001)
+        INSERT INTO review_queue (kind, repository_id, digest, due_at, version)
+        SELECT 'blob', 0, 'sha256:' || i, 1, 1 FROM n
+        """
+    )
+    for number in range(250):
+        await yard.execute(
+            "INSERT INTO tombstones (storage_key, digest, size, due_at) VALUES (:key, '', 1, 1)",
+            key=f"{number:032x}",
+        )
+    heard = []
+
+    await yard.collection().run(lambda done: heard.append((done.reviews, done.objects)))
+
+    assert (1_000, 250) in heard
+
+
 async def test_a_deleted_repository_is_emptied_and_its_name_is_free_of_it(yard):
     await yard.image(APP, "v1", layers=[b"layer"])
     child = await yard.image(APP, note="child")

@@ -105,11 +105,8 @@ class Collection:
             return done
         while True:
             reviews = await self._look_at_due(done, progress)
-            removed = await self._objects.remove_due()
-            self._note(done, removed)
-            if progress is not None:
-                progress(done)
-            if not reviews and not removed.objects:
+            objects = await self._remove_due(done, progress)
+            if not reviews and not objects:
                 break
         if done.manifests or done.links or done.objects or done.failed:
             log.info(
@@ -121,6 +118,24 @@ class Collection:
                 failed=done.failed + done.refused,
             )
         return done
+
+    async def _remove_due(
+        self, done: Collected, progress: Callable[[Collected], None] | None
+    ) -> int:
+        """Delete all objects that are due; how many.
+
+        One round of reviews may bury more than a batch: with one batch for each round, objects
+        would wait for ever where people delete without end.
+        """
+        objects = 0
+        while True:
+            removed = await self._objects.remove_due()
+            self._note(done, removed)
+            if progress is not None:
+                progress(done)
+            if not removed.objects:
+                return objects
+            objects += removed.objects
 
     async def _look_at_due(
         self, done: Collected, progress: Callable[[Collected], None] | None
