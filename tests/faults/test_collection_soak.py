@@ -70,6 +70,7 @@ class Soak:
     meanwhile: Collected = _NOTHING
     collections: int = 0
     evicted: int = 0
+    behind: str = ""
     promised: int = 0
     kept_bytes: int = 0
 
@@ -85,7 +86,8 @@ class Soak:
             f" {self.tally.operations['tag.restore']} restorations, {steps['aged']} tags that"
             f" retention may remove, {self.late} begun anew after the grace);"
             f" {self.collections} runs of collection removed {went.links} links, {went.manifests}"
-            f" manifests, {went.objects} objects, {went.size} bytes meanwhile;"
+            f" manifests, {went.objects} objects, {went.size} bytes meanwhile, and are"
+            f" behind by {self.behind};"
             f" {self.evicted} blobs evicted;"
             f" {self.promised} promises kept at the end; disk: {self.ledger.most_bytes} bytes at"
             f" most, {self.kept_bytes} in the end as the database says, 0 once all is deleted;"
@@ -111,6 +113,7 @@ class Soak:
                 group.create_task(caller.run(is_over))
         self.seconds = time.monotonic() - began
         self.late = sum(caller.protocol.late for caller in callers)
+        self.behind = self.ledger.behind()
         self.meanwhile = self.ledger.collected()
         self.collections = self.ledger.collections()
 
@@ -211,16 +214,16 @@ def soak(database_url: str, data: Path, *, seconds: float, operations: int, obje
         run.evicted = evicting.evicted
         asyncio.run(run.verify(server.url))
         assert run.tally.failures == Counter(), "\n".join([run.line, *run.tally.examples])
-        ledger.wait_until(ledger.has_caught_up)
+        ledger.wait_for_collection()
         run.kept_bytes = ledger.stored_bytes()
         assert run.kept_bytes == ledger.known_bytes()
         check_invariants(database_url, data)
         asyncio.run(run.verify(server.url))
         run.mirrored.delete(server)
         asyncio.run(run.remove_all(server.url))
-        ledger.wait_until(ledger.has_caught_up)
+        ledger.wait_for_collection()
         ledger.hurry()
-        ledger.wait_until(ledger.has_caught_up)
+        ledger.wait_for_collection()
         assert run.tally.failures == Counter(), "\n".join(run.tally.examples)
         assert ledger.stored_bytes() == ledger.known_bytes() == 0
         check_invariants(database_url, data)

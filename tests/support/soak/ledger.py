@@ -1,8 +1,8 @@
 """What database and disk say of a registry that collects, read as a stranger would."""
 
 import sqlite3
+import sys
 import time
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -51,6 +51,20 @@ class Ledger:
         found = Collected(*map(int, self.rows(f"SELECT {sums} FROM collection_days")[0]))
         self.objects = found.objects
         return found
+
+    def behind(self) -> str:
+        """How far the collector is behind those who delete."""
+        now = int(time.time() * 1_000_000)
+        rows = self.rows(
+            f"""
+            SELECT 1, due_at FROM review_queue WHERE due_at < {now}
+             UNION ALL
+            SELECT 0, due_at FROM tombstones WHERE due_at < {now}
+            """
+        )
+        reviews = sum(row[0] for row in rows)
+        oldest = (now - min((int(row[1]) for row in rows), default=now)) // 1_000_000
+        return f"{reviews} reviews and {len(rows) - reviews} objects, {oldest} s at most"
 
     def collections(self) -> int:
         """How many runs of collection deleted something."""
@@ -112,9 +126,11 @@ class Ledger:
         )
         return not self.waiting
 
-    def wait_until(self, is_so: Callable[[], bool]) -> None:
-        """Wait for the collector; a failure tells what waits."""
-        deadline = time.monotonic() + _SECONDS
-        while not is_so():
+    def wait_for_collection(self) -> None:
+        """Wait as long as the collector gets on; a failure tells what waits."""
+        least, deadline = sys.maxsize, 0.0
+        while not self.has_caught_up():
+            if len(self.waiting) < least:
+                least, deadline = len(self.waiting), time.monotonic() + _SECONDS
             assert time.monotonic() < deadline, self.waiting[:10]
             time.sleep(0.2)  # there is no other way to tell
