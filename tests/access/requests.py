@@ -180,7 +180,9 @@ MANAGEMENT: dict[tuple[str, str], Ask] = {
     ("DELETE", "/repositories/{repository}"): Ask(headers=_STALE, only_allowed=STALE),
     # What is there stays as it is.
     ("POST", "/repositories/{repository}/tags/{tag}/restore"): Ask({"version": 1}),
-    ("POST", "/repositories/{repository}/tags/restore"): Ask({"since": "2026-01-01T00:00:00Z"}),
+    ("POST", "/repositories/{repository}/retention/restore"): Ask(
+        {"since": "2026-01-01T00:00:00Z"}
+    ),
     ("PUT", "/repositories/{repository}/retention"): Ask({"never": True}),
     ("POST", "/repositories/{repository}/retention/preview"): Ask({}),
     # None of them comes from an upstream.

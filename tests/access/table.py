@@ -181,7 +181,7 @@ REPOSITORIES: dict[tuple[str, str], dict[str, str]] = {
     ("DELETE", "/repositories/{repository}/tags/{tag}"): _DELETE_TAG,
     ("GET", "/repositories/{repository}/tags/{tag}/history"): _PULL,
     ("POST", "/repositories/{repository}/tags/{tag}/restore"): _DELETE_TAG,
-    ("POST", "/repositories/{repository}/tags/restore"): _DELETE_TAG,
+    ("POST", "/repositories/{repository}/retention/restore"): _DELETE_TAG,
     ("GET", "/repositories/{repository}/manifests"): _PULL,
     ("GET", "/repositories/{repository}/manifests/{digest}"): _PULL,
     ("DELETE", "/repositories/{repository}/manifests/{digest}"): _DELETE,

@@ -66,7 +66,7 @@ OTHERWISE = {
     ("POST", "/repositories/{repository}/tags/{tag}/restore"): Ask(
         {}, fresh=lambda world: without(world, "tags", "tag")
     ),
-    ("POST", "/repositories/{repository}/tags/restore"): Ask(
+    ("POST", "/repositories/{repository}/retention/restore"): Ask(
         {"since": "2026-01-01T00:00:00Z"},
         fresh=lambda world: {"repository": tidied_repository(world)},
     ),

@@ -17,7 +17,7 @@ def repository(owner, slug):
 @pytest.mark.parametrize("moment", [*BEYOND, "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
 def test_a_tag_is_restored_to_no_moment_beyond_the_calendar(owner, repository, moment):
     tag = owner.post(f"{repository}/tags/v1/restore", {"at": moment})
-    tags = owner.post(f"{repository}/tags/restore", {"since": moment})
+    tags = owner.post(f"{repository}/retention/restore", {"since": moment})
 
     assert tag.status_code in {404, 422, 400}, tag.text
     assert tags.status_code in {200, 422, 400}, tags.text

@@ -74,11 +74,14 @@ class Body(BaseModel):
 class Shown(BaseModel):
     """Something in an answer."""
 
-    model_config = ConfigDict(frozen=True)
+    # One schema describes a field by the name that it has on the wire; `from` is no name in Python.
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
 
 
 class Page(BaseModel, Generic[T]):
     """A part of a list. `next` is the `cursor` of the part that follows, if one does."""
+
+    model_config = ConfigDict(populate_by_name=True)
 
     items: list[T]
     next: str | None = Field(default=None, description="`cursor` of the part that follows")

@@ -49,7 +49,7 @@ class TagVersion(Shown):
 
     version: int = Field(description="it only grows; a tag that was deleted goes on counting")
     digest: str
-    begin: datetime = Field(serialization_alias="from")
+    begin: datetime = Field(validation_alias="from", serialization_alias="from")
     until: datetime | None = Field(description="null: it is that now")
     ended_by: (
         Literal["push", "delete", "manifest", "retention", "sync", "restore", "repository"] | None
@@ -152,7 +152,7 @@ async def restore_tag(
     )
 
 
-@router.post("/repositories/{repository}/tags/restore", **declares(Action.DELETE_TAG))
+@router.post("/repositories/{repository}/retention/restore", **declares(Action.DELETE_TAG))
 async def restore_tags(
     services: Services, caller: Caller, repository: str, wanted: TagsRestore
 ) -> RestoredTags:

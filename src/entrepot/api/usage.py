@@ -65,8 +65,12 @@ class Usage(Page[Line]):
     """An organisation, and a part of its repositories or projects."""
 
     organisation: OwnerShown
-    begin: datetime = Field(serialization_alias="from")
-    end: datetime = Field(serialization_alias="to", description="now, while the period goes on")
+    begin: datetime = Field(validation_alias="from", serialization_alias="from")
+    end: datetime = Field(
+        validation_alias="to",
+        serialization_alias="to",
+        description="now, while the period goes on",
+    )
     price_per_gb_month: str
     usage: Measured = Field(description="a digest that several repositories share counts once")
     repositories: Measured = Field(
@@ -83,8 +87,12 @@ class ProjectUsage(Shown):
     id: str
     name: str
     organisation: OwnerShown
-    begin: datetime = Field(serialization_alias="from")
-    end: datetime = Field(serialization_alias="to", description="now, while the period goes on")
+    begin: datetime = Field(validation_alias="from", serialization_alias="from")
+    end: datetime = Field(
+        validation_alias="to",
+        serialization_alias="to",
+        description="now, while the period goes on",
+    )
     price_per_gb_month: str
     usage: Measured
 

@@ -163,7 +163,7 @@ def _restore_all(path: str, since: str, *, as_json: bool) -> None:
             command("tag", "restore", name, "--all-since", "DATE"),
         )
     session = open_session()
-    restoring = at("repositories", session.repository(name)["id"], "tags", "restore")
+    restoring = at("repositories", session.repository(name)["id"], "retention", "restore")
     restored, left = _in_parts(session.client, restoring, since)
     say(f"restored {len(restored)} tags of {name}", command("tag", "list", name))
     if left:
