@@ -37,6 +37,19 @@ async def test_who_read_a_review_does_not_end_the_one_that_was_asked_for_after_i
     assert await finish(after) == 2
 
 
+async def test_a_subject_without_a_tag_goes_when_the_tag_of_its_referrer_goes(yard):
+    image = await yard.image(APP, "v1")
+    referrer = await yard.image(APP, "sig", note="signature", subject=image)
+    await yard.delete_tag(APP, "v1")
+    await yard.collect_all()
+    assert await yard.manifests() == {image, referrer}
+
+    await yard.delete_tag(APP, "sig")
+    await yard.collect_all()
+
+    assert not await yard.manifests()
+
+
 async def test_a_tag_at_a_deleted_manifest_names_nothing(yard):
     image = await yard.image(APP, "v1")
     repository = (await yard.repository(APP)).id

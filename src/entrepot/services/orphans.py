@@ -18,6 +18,7 @@ from entrepot.model.ids import new_id
 RESTORABLE = "restorable"
 PROTECTED = "protected"
 NEEDED = "needed by what is restorable"
+KEPT = "kept by the tag of another manifest"
 READ_LATELY = "its repository is read"
 IN_DELETED = "its repository is deleted"
 UNCLEAR = "reaches too much"
@@ -133,6 +134,7 @@ async def _unkept(
 ) -> list[Suspect]:
     """Those of them that nothing keeps.
 
+    An orphan that the tag of another manifest keeps stays one, which retention does not judge.
     What a person deleted is kept by an index alone, which they would have had to delete first:
     a subject or a referrer that stays does not bring it back.
     """
@@ -148,12 +150,10 @@ async def _unkept(
     going, adopted = [], []
     for suspect in suspects:
         reason = kept.get(suspect.digest)
-        if suspect.has_parent or (reason is not None and reason.startswith("tag ")):
+        if suspect.has_parent or _is_own_tag(reason):
             adopted.append(suspect.digest)
         elif reason is not None:
-            is_unclear = reason == reachability.TOO_MANY
-            until, why = (now + DAY, UNCLEAR) if is_unclear else (now + HOUR, NEEDED)
-            look.wait(suspect.digest, until, why)
+            _wait_for(reason, suspect, look, now)
         elif suspect.is_pushed:
             going.append(suspect)
         elif suspect.digest in tagged or suspect.has_subject:
@@ -165,6 +165,21 @@ async def _unkept(
     if adopted:
         await orphans.adopt(tx, repository_id, adopted)
     return going
+
+
+def _is_own_tag(reason: str | None) -> bool:
+    """Whether a manifest is kept by `tag v1`, not by `tag v1 of sha256:…`."""
+    return reason is not None and reason.startswith("tag ") and " of " not in reason
+
+
+def _wait_for(reason: str, suspect: Suspect, look: Look, now: int) -> None:
+    """Look again at what is kept by others, which may go without a word."""
+    if reason == reachability.TOO_MANY:
+        look.wait(suspect.digest, now + DAY, UNCLEAR)
+    elif reason.startswith("tag "):
+        look.wait(suspect.digest, now + DAY, KEPT)
+    else:
+        look.wait(suspect.digest, now + HOUR, NEEDED)
 
 
 async def _delete(
