@@ -1,12 +1,8 @@
 """What goes, what stays, and when: the whole life of content after its last root."""
 
-from itertools import count
-from types import SimpleNamespace
-
 import pytest
 
 from entrepot.model.clock import DAY, HOUR
-from entrepot.services import collection
 from entrepot.services.access import OPERATOR
 from entrepot.services.repositories import Repositories
 from tests.services.collecting import DELAY, GRACE, WINDOW, Yard, digest_of
@@ -167,26 +163,6 @@ async def test_an_orphan_that_is_tagged_again_stays(yard):
 
     assert await yard.manifests() == {digest}
     assert len(yard.objects()) == 2
-
-
-async def test_batches_that_take_long_become_smaller(yard, monkeypatch):
-    await yard.image(APP, "v1")
-    await yard.execute("DELETE FROM review_queue")
-    repository = await yard.repository(APP)
-    for number in range(60):
-        await yard.execute(
-            "INSERT INTO review_queue (kind, repository_id, digest, due_at, version)"
-            " VALUES ('link', :id, :digest, 1, 1)",
-            id=repository.id,
-            digest=f"sha256:{number:064}",
-        )
-    seconds = SimpleNamespace(perf_counter=count().__next__)
-    monkeypatch.setattr(collection, "time", seconds)
-    reviewed = []
-
-    await yard.collection().run(lambda done: reviewed.append(done.reviews))
-
-    assert reviewed[:5] == [25, 35, 45, 55, 60]
 
 
 async def test_a_round_deletes_all_objects_that_are_due_not_one_batch_of_them(yard):

@@ -5,7 +5,6 @@ its last root is looked at in one transaction, which deletes rows alone. Objects
 tombstones are due. Each step can be repeated, and anything that goes wrong keeps what it was about.
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ from entrepot.services.orphans import (
     look_at_links,
     look_at_manifests,
 )
-from entrepot.services.pace import Pace
 from entrepot.services.purge import look_at_organisation, look_at_repository
 from entrepot.services.tombstones import Removed, Tombstones
 
@@ -36,7 +34,7 @@ _PAGE = 1_000  # reviews that one read finds
 FAILED = "failed"
 
 _Look = Callable[[Transaction, Sequence[Review], CollectionLimits, int], Awaitable[Look]]
-# How to look at each kind, and at how many in one transaction at most.
+# How to look at each kind, and at how many in one transaction.
 _KINDS: dict[str, tuple[_Look, int]] = {
     "manifest": (look_at_manifests, 25),
     "link": (look_at_links, 100),
@@ -92,7 +90,6 @@ class Collection:
         self._guard = guard
         self._objects = objects
         self._counts = counts
-        self._paces = {kind: Pace(most) for kind, (_, most) in _KINDS.items()}
 
     async def run(self, progress: Callable[[Collected], None] | None = None) -> Collected:
         """Collect until nothing is due; what went. `progress` hears of each batch.
@@ -152,11 +149,9 @@ class Collection:
                 batches[review.kind, review.repository_id].append(review)
         settled = 0
         for (kind, _), reviews in batches.items():
-            start = 0
-            while start < len(reviews):
-                batch = reviews[start : start + self._paces[kind].size]
-                settled += await self._settle(batch, done)
-                start += len(batch)
+            size = _KINDS[kind][1]
+            for start in range(0, len(reviews), size):
+                settled += await self._settle(reviews[start : start + size], done)
                 if progress is not None:
                     progress(done)
         return settled
@@ -179,19 +174,10 @@ class Collection:
         return look.settled
 
     async def _look(self, reviews: Sequence[Review]) -> Look:
-        """One transaction, of no more than keeps others waiting for a moment."""
-        kind = reviews[0].kind
-        look, _ = _KINDS[kind]
-        started = 0.0
-
-        async def work(tx: Transaction) -> Look:
-            nonlocal started
-            started = time.perf_counter()  # not while it waited for others
-            return await look(tx, reviews, self._limits, self._clock.now())
-
-        found = await self._database.write(work, durable=False)
-        self._paces[kind].took(len(reviews), time.perf_counter() - started)
-        return found
+        work, _ = _KINDS[reviews[0].kind]
+        return await self._database.write(
+            lambda tx: work(tx, reviews, self._limits, self._clock.now()), durable=False
+        )
 
     async def _put_off(self, review: Review, error: EntrepotError, done: Collected) -> int:
         """Keep what could not be judged, and say so. Raises what the database does."""

@@ -1,6 +1,6 @@
 """How much one transaction takes on, so that whoever waits for its locks does not notice."""
 
-_WANTED_SECONDS = 0.015  # of an issue's 0.05: the next batch may be dearer than the last
+_WANTED_SECONDS = 0.015
 
 
 class Pace:
