@@ -28,3 +28,23 @@ async def test_a_job_that_failed_comes_round_again(error):
     assert is_back.is_set()
     running.cancel()
     waiting.cancel()
+
+
+async def test_a_job_that_fails_on_being_cancelled_does_not_come_round_again():
+    has_begun = asyncio.Event()
+
+    async def work():
+        has_begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            message = "the database is away"
+            raise Unavailable(message)
+
+    running = asyncio.create_task(schedule.run(Job("test", 3_600, work)))
+    await asyncio.wait_for(has_begun.wait(), 10)
+    running.cancel()
+
+    done, _ = await asyncio.wait([running], timeout=10)
+
+    assert done

@@ -23,8 +23,10 @@ class Job:
 async def run(job: Job) -> None:
     """Run a job at once and then at its pace, until cancelled.
 
-    A failure is left for the next round: nothing may depend on when a job succeeds.
+    A failure is left for the next round: nothing may depend on when a job succeeds. A job that
+    fails while it is being cancelled hides that it was, so the task is asked.
     """
+    task = asyncio.current_task()
     while True:
         try:
             await job.work()
@@ -32,4 +34,6 @@ async def run(job: Job) -> None:
             log.warning("job.failed", job=job.name, error=error.message, **error.values)
         except Exception:  # a mistake of ours, and no reason to give up the job
             log.exception("job.failed", job=job.name)
+        if task is not None and task.cancelling():
+            return
         await asyncio.sleep(job.every_seconds)
