@@ -75,6 +75,8 @@ def test_tags_are_listed_in_the_order_of_their_bytes(client, owner, name, reposi
         "media_type": OCI_MANIFEST,
         "size": len(json.dumps(image)),
         "pushed_at": shown["pushed_at"],
+        "pulled_at": None,
+        "expires_at": None,
     }
     assert owner.get(f"{repository}/tags/latest").json() == shown
 
@@ -128,6 +130,7 @@ def test_an_image_is_shown_with_its_configuration_and_layers(client, owner, name
         "subject": None,
         "size": len(json.dumps(document)),
         "pushed_at": shown["pushed_at"],
+        "pulled_at": None,
         "tags": ["v1", "v2"],
         "platforms": [{"os": "linux", "architecture": "arm64", "variant": "v8", "digest": digest}],
         "config": config,
