@@ -21,6 +21,7 @@ from entrepot.model.errors import (
 from entrepot.model.ids import new_id
 from entrepot.services.fetch_lead import Leading
 from entrepot.services.fetch_progress import Progress
+from entrepot.services.orphans import KEPT
 from tests.faults.stops import Player, at_turns, everywhere
 from tests.faults.test_interleavings import (
     image_of,
@@ -36,14 +37,19 @@ _NO = (BlobUnknown, ManifestBlobUnknown, ManifestUnknown)
 
 
 async def make_due(app):
-    """All protection and all windows are over, and every review is due."""
+    """All protection and all windows are over, and every review is due.
+
+    But for what a tag keeps: it is looked at daily, and each round of a scene would leave more.
+    """
 
     async def work(tx):
         await tx.execute("UPDATE blob_links SET protected_until = 1")
         await tx.execute("UPDATE manifests SET protected_until = 1")
         await tx.execute("UPDATE manifests SET orphaned_at = 1 WHERE orphaned_at IS NOT NULL")
         await tx.execute("UPDATE manifests SET deleted_at = 1 WHERE deleted_at IS NOT NULL")
-        await tx.execute("UPDATE review_queue SET due_at = 1")
+        await tx.execute(
+            "UPDATE review_queue SET due_at = 1 WHERE COALESCE(reason, '') <> :kept", kept=KEPT
+        )
         await tx.execute("UPDATE tombstones SET due_at = 1")
 
     await app.database.write(work)
