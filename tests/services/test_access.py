@@ -107,7 +107,7 @@ class Nothing:
 
 
 # What roles may do: an organisation's own words, one sentence each.
-READS = "pull catalog browse see-organisation"
+READS = "pull catalog browse see-organisation see-usage"
 MEMBERS_ADD = "push create-repository create-project delete-tag create-pull-token"
 ADMINS_ADD = (
     "delete manage-repository manage-project manage-tokens manage-members manage-organisation audit"
@@ -120,7 +120,7 @@ OF_ROLES = {
     Role.ADMIN: f"{READS} {MEMBERS_ADD} {ADMINS_ADD}",
     Role.OWNER: f"{READS} {MEMBERS_ADD} {ADMINS_ADD} {OWNERS_ADD}",
 }
-OF_SERVER = "administer see-organisation manage-organisation own-organisation"
+OF_SERVER = "administer see-organisation see-usage manage-organisation own-organisation"
 # What a token's word lets through; `manage` is for all that is left.
 COVERED = {
     "pull": READS,

@@ -2,7 +2,7 @@
 
 import click
 
-from entrepot.config.kinds import read_size
+from entrepot.model.sizes import read_size
 
 
 def size(text: str) -> int:

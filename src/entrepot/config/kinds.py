@@ -1,30 +1,16 @@
 """The kinds of values that settings have, and what all sections share."""
 
-import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from entrepot.model.sizes import read_size
+
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-_UNITS = {"": 1, "B": 1} | {
-    f"{letter}{suffix}": base**power
-    for power, letter in enumerate("KMGT", start=1)
-    for suffix, base in (("B", 1000), ("iB", 1024))
-}
-_SIZE = re.compile(r"(\d+)\s*(|B|[KMGT]i?B)")
 
 Network = IPv4Network | IPv6Network
-
-
-def read_size(value: object) -> object:
-    """A number of bytes from text such as 512MB; anything else as it is. Raises ValueError."""
-    if not isinstance(value, str):
-        return value
-    if (match := _SIZE.fullmatch(value.strip())) is None:
-        raise ValueError("is not a size such as 1048576, 512MB or 1GiB")
-    return int(match[1]) * _UNITS[match[2]]
 
 
 def _read_networks(value: object) -> object:
