@@ -44,6 +44,7 @@ DESTROYS = {
     "project transfer",
     "project delete",
     "repository rm",
+    "retention set",
     "mirror rm",
     "upstream rm",
     "tag rm",

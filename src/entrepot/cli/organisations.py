@@ -138,9 +138,13 @@ def show_organisation(slug: str | None, *, as_json: bool) -> None:
     help="Whether nothing in it changes; pulls go on.",
 )
 @click.option("--price", "price_per_gb_month", help="Per GB-month, such as 0.20; for owners.")
-@click.option("--quota-bytes", type=_bytes_limit, help="Such as 100GB, or none; for owners.")
-@click.option("--quota-repositories", type=_limit, help="A number, or none; for owners.")
-@click.option("--quota-tags", type=_limit, help="A number, or none; for owners.")
+@click.option(
+    "--quota-bytes", type=_bytes_limit, metavar="SIZE", help="Such as 100GB, or none; for owners."
+)
+@click.option(
+    "--quota-repositories", type=_limit, metavar="N", help="A number, or none; for owners."
+)
+@click.option("--quota-tags", type=_limit, metavar="N", help="A number, or none; for owners.")
 @as_json
 def set_organisation(slug: str | None, *, as_json: bool, **settings: object) -> None:
     """Change an organisation; what is not named stays."""

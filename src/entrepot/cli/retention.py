@@ -81,7 +81,7 @@ def retention() -> None:
 @organisation_option
 @as_json
 def show_retention(path: str | None, organisation: str | None, *, as_json: bool) -> None:
-    """Show what holds for a repository or an organisation, and who said so."""
+    """Show what holds, and who said so: repository, organisation, server."""
     _require_one(path, at_least=False)
     session = open_session()
     if path is not None:
