@@ -216,7 +216,7 @@ async def test_each_review_of_the_same_thing_has_a_new_version_and_a_later_time(
     await world.delete.blob(admin, where, digest)
 
     ((second, later),) = await world.rows("SELECT version, due_at FROM review_queue")
-    assert second == first + 1
+    assert second != first
     assert later >= due + DAY
 
 
