@@ -10,6 +10,8 @@ from tests.support.postgres import DATABASES, new_database
 from tests.support.server import free_port, running_server
 
 ENVIRONMENT = {
+    # What comes round must not change the database between two looks at it.
+    "ENTREPOT_COLLECTION__EVERY_SECONDS": "86400",
     "ENTREPOT_LIMITS__OPEN_UPLOADS_PER_TOKEN": "10000",
     "ENTREPOT_LOG__LEVEL": "debug",
     "ENTREPOT_LOG__REQUESTS": "true",
