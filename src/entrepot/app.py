@@ -185,19 +185,24 @@ class Application:
         self._login = Login(self.database, clock, self._passwords)
         self.metrics.count_open_uploads = self.uploads.count_open
 
+        self._oci, self._api, self._ops = self._surfaces()
+
+    def _surfaces(self) -> tuple[Surface, ApiEntrance, OpsSurface]:
+        """What answers requests: the protocol, the management API, and what operators see."""
+        settings = self._settings
         key = BearerKey(self._ring)
         credentials = Credentials(self.database, key, self._last_use)
         hosts = make_hosts(settings)
         authenticator = Authenticator(credentials, hosts)
         registry = self._registry(key, credentials, hosts)
-        self._oci = Surface(
+        oci = Surface(
             registry,
             authenticator,
             self.metrics.requests,
-            clock,
+            self._clock,
             log_requests=settings.log.requests,
         )
-        self._api = ApiEntrance(
+        api = ApiEntrance(
             self._management(registry.delete),
             authenticator,
             hosts,
@@ -205,13 +210,14 @@ class Application:
             self._idempotency,
             version=version("entrepot"),
         )
-        self._ops = OpsSurface(
+        ops = OpsSurface(
             self.metrics,
             self._readiness,
             hosts,
             allow=settings.ops.allow,
             version=version("entrepot"),
         )
+        return oci, api, ops
 
     def _make_uploads(self) -> Uploads:
         limits = UploadLimits(

@@ -95,18 +95,22 @@ class Caching:
 
         checks = self._checks()
         self.mirror = self._mirror(pull, checks)
-        self.first_pull = FirstPull(
-            database,
-            clock,
-            access,
-            addresses,
-            checks,
-            denied=self._denied,
-            most=settings.mirror.repositories,
-        )
+        self.first_pull = self._first_pull(addresses, checks)
         self.last_access = LastAccess(database, clock)
         self.eviction = self._eviction()
         self.syncs = self._syncs()
+
+    def _first_pull(self, addresses: Addresses, checks: Checks) -> FirstPull:
+        """What makes repositories below namespace mirrors."""
+        return FirstPull(
+            self._database,
+            self._clock,
+            self._access,
+            addresses,
+            checks,
+            denied=self._denied,
+            most=self._settings.mirror.repositories,
+        )
 
     def _means(self) -> Means:
         """What fetches work with."""
