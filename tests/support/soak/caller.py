@@ -187,7 +187,7 @@ class Caller:
         if way < 0.4:
             signature = self._contents.image()
             tag = f"{subject.digest.replace(':', '-')}.sig"
-            if tag not in promise.tags:
+            if not any(tag in twin.tags for twin in self._twins(promise)):
                 await self.protocol.push(name, tag, signature)
                 promise.tags[tag] = signature
             return
@@ -238,8 +238,7 @@ class Caller:
         promise = self._one(lambda p: p.image.is_own)
         if promise is None:
             return
-        same = [p for p in self._promised() if p.image.digest == promise.image.digest]
-        same = [p for p in same if p.repository == promise.repository]
+        same = self._twins(promise)
         for each in same:
             self._promises.end(each, "remove manifest")
         await self._remove(same, promise.image.digest)
@@ -313,6 +312,11 @@ class Caller:
 
     def _promised(self) -> list[Promise]:
         return [promise for promise in self._mine if promise.holds]
+
+    def _twins(self, promise: Promise) -> list[Promise]:
+        """What this client was promised of the same image there, by whichever tag."""
+        same = [p for p in self._promised() if p.image.digest == promise.image.digest]
+        return [p for p in same if p.repository == promise.repository]
 
     def _one(self, fits: Callable[[Promise], bool]) -> Promise | None:
         found = [promise for promise in self._promised() if fits(promise)]
