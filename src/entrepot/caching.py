@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import secrets
 
-from entrepot.blobs.disk import DiskStore
 from entrepot.blobs.node import node_id
 from entrepot.blobs.spool import SpoolFolder
+from entrepot.blobs.store import BlobStore
 from entrepot.config import Settings
 from entrepot.db.database import Database
 from entrepot.identity.keys import KeyRing
@@ -50,7 +50,7 @@ class Caching:
         settings: Settings,
         clock: Clock,
         database: Database,
-        store: DiskStore,
+        store: BlobStore,
         objects: Objects,
         ring: KeyRing,
         metrics: Metrics,

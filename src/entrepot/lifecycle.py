@@ -2,7 +2,7 @@
 
 import contextlib
 
-from entrepot.blobs.disk import DiskStore
+from entrepot.blobs.store import BlobStore
 from entrepot.config import Settings
 from entrepot.db.database import Database
 from entrepot.jobs.schedule import Job
@@ -38,7 +38,7 @@ class Lifecycle:
         settings: Settings,
         clock: Clock,
         database: Database,
-        store: DiskStore,
+        store: BlobStore,
         objects: Objects,
         metrics: Metrics,
         access: Access,
@@ -130,7 +130,7 @@ def make_collection(
     settings: Settings,
     clock: Clock,
     database: Database,
-    store: DiskStore,
+    store: BlobStore,
     counts: Counts | None = None,
 ) -> Collection:
     """Collection, for a server or for a command."""

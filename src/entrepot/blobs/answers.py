@@ -15,7 +15,7 @@ class File:
 
     path: Path
     size: int
-    stamp: int | None = None
+    stamp: int = 0
 
 
 @dataclass(frozen=True, slots=True)

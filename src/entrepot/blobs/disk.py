@@ -9,10 +9,9 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from entrepot.blobs.answers import File
@@ -21,9 +20,12 @@ from entrepot.blobs.faults import storage_faults
 from entrepot.blobs.moving import move_durably, sync_folder
 from entrepot.blobs.readback import Found, ReadBack, missing
 from entrepot.blobs.spool import Spool
+from entrepot.blobs.store import StoredObject
+from entrepot.blobs.stored import Stored
 from entrepot.blobs.threads import finish
 from entrepot.blobs.upload import UploadFile
 from entrepot.model.errors import ObjectMissing, StorageFailed, StorageFull
+from entrepot.model.stored import Segment
 from entrepot.telemetry.observe import Observe, ignore
 
 _KEY = re.compile(r"[0-9a-f]{32}")
@@ -31,19 +33,10 @@ _THREADS = 32
 _SLICE_BYTES = 8 * 1024 * 1024  # hashed in one go: a wait for the rate, or the end, comes between
 
 
-@dataclass(frozen=True, slots=True)
-class StoredObject:
-    """A file among the objects; not `is_object`: nothing of ours has such a name."""
-
-    folder: str
-    name: str
-    size: int
-    stamp: int
-    is_object: bool
-
-
 class DiskStore:
     """A folder of objects. `low_water_bytes` is the free space below which pushes are refused."""
+
+    has_segments = False
 
     def __init__(
         self, objects: Path, uploads: Path, *, low_water_bytes: int, observe: Observe = ignore
@@ -54,6 +47,7 @@ class DiskStore:
         self._observe = observe
         self._epoch = EpochFile(objects / "collection.epoch")
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="blobs")
+        self.boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
     def prepare(self) -> None:
         """Make the folders. Raises StorageFull, StorageFailed."""
@@ -87,14 +81,31 @@ class DiskStore:
             raise ObjectMissing(message, key=key, size=size, found=found.st_size)
         return File(path, size, found.st_ctime_ns)
 
+    def open_segments(self, segments: Sequence[Segment]) -> Stored:
+        """No blob in a folder is in pieces."""
+        message = f"a folder keeps no segments, and {len(segments)} were asked for"
+        raise AssertionError(message)
+
+    def stamp(self, key: str, size: int) -> int:
+        """When the object was last changed. Raises ObjectMissing, StorageFailed."""
+        return self.open(key, size).stamp
+
+    def require(self, key: str, size: int) -> None:
+        """Raises ObjectMissing, StorageFailed unless the object is there and as long."""
+        self.open(key, size)
+
     async def read_back(
-        self, key: str, algorithm: str, pause: Callable[[int], Awaitable[None]] | None = None
+        self,
+        keys: Sequence[str],
+        algorithm: str,
+        pause: Callable[[int], Awaitable[None]] | None = None,
     ) -> Found:
         """What the object's bytes are now; all of them are read, in threads.
 
         `pause` is awaited after each slice, with its bytes. Raises ObjectMissing, StorageFailed.
         """
         loop = asyncio.get_running_loop()
+        (key,) = keys
         reading = await loop.run_in_executor(self._executor, ReadBack, self._object(key), algorithm)
         try:
             while count := await finish(
@@ -131,6 +142,14 @@ class DiskStore:
         """Delete an object that no row points at. Raises StorageFailed."""
         with storage_faults("delete an object"):
             self._object(key).unlink(missing_ok=True)
+
+    def leftovers(self, upload_key: str) -> list[str]:
+        """The one object that an upload becomes."""
+        return [upload_key]
+
+    def abort_before(self, moment: float) -> int:  # noqa: ARG002  # the protocol's
+        """No transfer to a folder goes on without its request."""
+        return 0
 
     def folders(self) -> list[str]:
         """The parts that the objects lie in."""

@@ -8,13 +8,14 @@ import asyncio
 import fcntl
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from entrepot.blobs.faults import storage_faults, sync_faults
 from entrepot.blobs.moving import move_durably, settle_name
+from entrepot.blobs.store import Placed
 from entrepot.blobs.threads import finish, settle
 from entrepot.model.digests import new_hash
 from entrepot.model.errors import (
@@ -24,6 +25,7 @@ from entrepot.model.errors import (
     StorageFailed,
     UploadUnknown,
 )
+from entrepot.model.stored import Segment
 from entrepot.telemetry.observe import Observe
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ class UploadFile:
             message = "another request has finished this upload"
             raise Conflict(message)
 
-    def trim(self, size: int) -> None:
+    def resume(self, size: int, segments: Sequence[Segment]) -> None:  # noqa: ARG002  # it has none
         """Cut off what was received but never acknowledged. Raises ObjectMissing for too little."""
         with storage_faults("trim an upload"):
             found = os.fstat(self._fd).st_size
@@ -124,7 +126,11 @@ class UploadFile:
             raise Conflict(message)
 
     async def append(
-        self, pieces: AsyncIterator[bytes], offset: int, hashes: "list[_Hash]"
+        self,
+        pieces: AsyncIterator[bytes],
+        offset: int,
+        hashes: "list[_Hash]",
+        length: int | None = None,  # noqa: ARG002  # a file need not know
     ) -> tuple[int, EntrepotError | None]:
         """Write what arrives from `offset` on, and feed it to `hashes`.
 
@@ -199,13 +205,18 @@ class UploadFile:
 
         return await self._run("digest", read)
 
-    async def commit(self) -> int:
-        """Make the bytes durable under their final key; the object's stamp. Raises StorageFailed.
+    @property
+    def added(self) -> Sequence[Segment]:
+        """A file has no segments."""
+        return ()
+
+    async def commit(self) -> Placed:
+        """Make the bytes durable under their final key. Raises StorageFailed.
 
         A sync that failed is reported by the kernel once, so nothing that was not synced by now can
         be trusted: the caller must discard the upload.
         """
-        return await self._run("commit", self._commit)
+        return Placed(self._final.name, await self._run("commit", self._commit))
 
     def _commit(self) -> int:
         with sync_faults("commit an upload"):

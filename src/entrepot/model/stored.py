@@ -100,6 +100,15 @@ class LinkedBlob:
 
 
 @dataclass(frozen=True, slots=True)
+class Segment:
+    """Bytes of an upload that are an object of their own; `start` is where they begin in it."""
+
+    start: int
+    size: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class UploadSession:
     """One upload: where its bytes are, how many came, and what they hash to so far, if known.
 
@@ -116,3 +125,4 @@ class UploadSession:
     boot_id: str | None
     created_at: int
     committed_at: int | None
+    segments: tuple[Segment, ...] = ()

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import structlog
 
-from entrepot.blobs.disk import DiskStore
+from entrepot.blobs.store import BlobStore
 from entrepot.db import accounts, collection, lookups, manifests, mirrored, repositories, tags
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Repository, is_match
@@ -43,7 +43,7 @@ class Checks:
     def __init__(
         self,
         database: Database,
-        store: DiskStore,
+        store: BlobStore,
         remotes: Remotes,
         clock: Clock,
         *,

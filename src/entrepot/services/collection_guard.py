@@ -8,7 +8,7 @@ that one step, unless somebody put an older one in its place.
 
 import asyncio
 
-from entrepot.blobs.disk import DiskStore
+from entrepot.blobs.store import BlobStore
 from entrepot.db import installation
 from entrepot.db.database import Database, Transaction
 
@@ -19,7 +19,7 @@ _ATTEMPTS = 5  # other collectors may be faster a few times
 class CollectionGuard:
     """Compares, and counts on."""
 
-    def __init__(self, database: Database, store: DiskStore) -> None:
+    def __init__(self, database: Database, store: BlobStore) -> None:
         self._database = database
         self._store = store
 

@@ -101,7 +101,7 @@ class Contents:
         if blob is None or blob.size > self._config_bytes:
             return None
         try:
-            file = await self._objects.open(blob)
-            return await asyncio.to_thread(lambda: read_config(file.path.read_bytes()))
+            content = await self._objects.read(blob)
+            return await asyncio.to_thread(read_config, content)
         except (ObjectMissing, StorageFailed, FileNotFoundError):
             return None  # a pull says so; here the rest of the manifest is worth showing

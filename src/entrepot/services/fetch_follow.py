@@ -8,6 +8,7 @@ import structlog
 
 from entrepot.blobs.answers import File
 from entrepot.blobs.spool import Spool
+from entrepot.blobs.stored import Stored, pieces_of
 from entrepot.db import blobs, upstreams
 from entrepot.db.fetches import FetchRow
 from entrepot.model.access import Repository
@@ -120,14 +121,19 @@ class Following:
         """
         blob = await self._proved()
         try:
-            file = self._means.store.open(blob.storage_key, blob.size) if blob else None
+            file = await self._means.objects.open(blob) if blob else None
         except ObjectMissing:
             file = None
         if file is None:
             return Left(None, spool)
         if not self._progress.is_announced:
             self._progress.announce(file.size)
-        await Filling(spool, self._progress).take(_pieces(file, spool.size))
+        try:
+            pieces = _pieces(file, spool.size)
+            await Filling(spool, self._progress).take(pieces)
+        finally:
+            if isinstance(file, Stored):
+                file.close()
         self._check(spool)
         spool.discard()
         await spool.close()
@@ -160,7 +166,11 @@ class Following:
             return remote.origin
 
 
-async def _pieces(file: File, start: int) -> AsyncIterator[bytes]:
+async def _pieces(file: File | Stored, start: int) -> AsyncIterator[bytes]:
+    if isinstance(file, Stored):
+        async for piece in pieces_of(file, start, _COPY_BYTES):
+            yield piece
+        return
     with file.path.open("rb") as content:
         while start < file.size:
             piece = await asyncio.to_thread(os.pread, content.fileno(), _COPY_BYTES, start)

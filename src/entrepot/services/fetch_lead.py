@@ -8,8 +8,8 @@ from typing import Protocol
 
 import structlog
 
-from entrepot.blobs.disk import DiskStore
 from entrepot.blobs.spool import Spool, SpoolFolder
+from entrepot.blobs.store import BlobStore
 from entrepot.db import blobs, fetches, repositories
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Repository
@@ -103,7 +103,7 @@ class Means:
     """What every fetch of this process works with. `node` is this machine with its data folder."""
 
     database: Database
-    store: DiskStore
+    store: BlobStore
     objects: Objects
     spools: SpoolFolder
     remotes: Remotes

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from entrepot.blobs.answers import Arriving, File
+from entrepot.blobs.stored import Stored
 from entrepot.db import blobs, fetches, repositories, upstreams
 from entrepot.db.database import Transaction
 from entrepot.model.access import Repository
@@ -142,7 +143,7 @@ class Fetches:
             raise
         return reader
 
-    async def _stored(self, repository: Repository, digest: Digest) -> File | None:
+    async def _stored(self, repository: Repository, digest: Digest) -> File | Stored | None:
         """The blob, if somebody has it and this repository may."""
         async with self._means.database.read() as tx:
             blob = await blobs.find_from(tx, _source(repository).upstream_id, str(digest))
@@ -159,7 +160,7 @@ class Fetches:
             return None
         return file
 
-    async def _open(self, blob: LinkedBlob | None) -> File | None:
+    async def _open(self, blob: LinkedBlob | None) -> File | Stored | None:
         if blob is None:
             return None
         try:

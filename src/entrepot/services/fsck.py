@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from entrepot.blobs.disk import DiskStore, StoredObject
+from entrepot.blobs.store import BlobStore, StoredObject
 from entrepot.db import blobs, fsck, scrub, tombstones
 from entrepot.db.database import Database, Transaction
 from entrepot.db.fsck import Account, StoredBody
@@ -60,7 +60,7 @@ class Fsck:
     def __init__(
         self,
         database: Database,
-        store: DiskStore,
+        store: BlobStore,
         clock: Clock,
         guard: CollectionGuard,
         limits: FsckLimits,

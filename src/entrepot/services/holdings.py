@@ -1,6 +1,6 @@
 """What it means that a repository gains a blob: its object, the link, its bytes, a review."""
 
-from entrepot.blobs.disk import DiskStore
+from entrepot.blobs.store import BlobStore
 from entrepot.db import accounts, blobs, collection, tombstones
 from entrepot.db.database import Transaction
 from entrepot.model.access import Repository
@@ -10,7 +10,7 @@ from entrepot.services.objects import is_whole
 
 async def keep_object(
     tx: Transaction,
-    store: DiskStore,
+    store: BlobStore,
     *,
     digest: str,
     size: int,

@@ -10,9 +10,10 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from entrepot.blobs.answers import File
-from entrepot.blobs.disk import DiskStore
 from entrepot.blobs.readback import Found
-from entrepot.db import scrub
+from entrepot.blobs.store import BlobStore, upload_of
+from entrepot.blobs.stored import Stored, pieces_of
+from entrepot.db import scrub, segments
 from entrepot.db.database import Database, Work
 from entrepot.model.clock import Clock
 from entrepot.model.digests import Digest, is_named
@@ -31,12 +32,12 @@ _AT_ONCE = 2  # objects that one process reads again for whoever asks for them
 log = structlog.get_logger()
 
 
-def is_whole(store: DiskStore, blob: LinkedBlob) -> bool:
+def is_whole(store: BlobStore, blob: LinkedBlob) -> bool:
     """Whether the blob's object is as it was when it was last known to be right."""
     if blob.is_damaged:
         return False
     try:
-        return store.open(blob.storage_key, blob.size).stamp == blob.stamp
+        return store.stamp(blob.storage_key, blob.size) == blob.stamp
     except (ObjectMissing, StorageFailed):
         return False
 
@@ -60,7 +61,7 @@ class Objects:
     """The stored objects, as this process knows them. `observe` counts what is read again."""
 
     def __init__(
-        self, database: Database, store: DiskStore, clock: Clock, observe: Observe = ignore
+        self, database: Database, store: BlobStore, clock: Clock, observe: Observe = ignore
     ) -> None:
         self._database = database
         self._store = store
@@ -69,12 +70,12 @@ class Objects:
         self._few = asyncio.Semaphore(_AT_ONCE)
         self._running: dict[str, asyncio.Task[Found]] = {}
 
-    async def open(self, blob: LinkedBlob) -> File:
+    async def open(self, blob: LinkedBlob) -> File | Stored:
         """Where the blob's bytes are. Raises ObjectMissing, StorageFailed."""
         if blob.is_damaged and blob.stamp is None:
             raise _damaged(blob)
         try:
-            file = self._store.open(blob.storage_key, blob.size)
+            file = await self._open(blob)
         except ObjectMissing as error:
             if not blob.is_damaged:
                 await self._note_damaged(blob, error.message, stamp=blob.stamp)
@@ -89,6 +90,24 @@ class Objects:
             raise ObjectMissing(message, digest=blob.digest, key=blob.storage_key)
         return file
 
+    async def read(self, blob: LinkedBlob) -> bytes:
+        """All bytes of a small blob. Raises ObjectMissing, StorageFailed."""
+        content = await self.open(blob)
+        if isinstance(content, File):
+            return await asyncio.to_thread(content.path.read_bytes)
+        try:
+            return b"".join([piece async for piece in pieces_of(content, 0, blob.size)])
+        finally:
+            content.close()
+
+    async def _open(self, blob: LinkedBlob) -> File | Stored:
+        """One that is still in segments takes one more statement, until they are joined."""
+        if (upload_key := upload_of(blob.storage_key)) is None:
+            return self._store.open(blob.storage_key, blob.size)
+        async with self._database.read() as tx:
+            found = await segments.find(tx, upload_key)
+        return self._store.open_segments(found)
+
     async def examine(
         self, blob: LinkedBlob, pause: Callable[[int], Awaitable[None]] | None = None
     ) -> Found:
@@ -99,7 +118,8 @@ class Objects:
         """
         digest = Digest.parse(blob.digest)
         try:
-            found = await self._store.read_back(blob.storage_key, digest.algorithm, pause)
+            keys = await self._keys(blob)
+            found = await self._store.read_back(keys, digest.algorithm, pause)
         except ObjectMissing as error:
             await self._note_damaged(blob, error.message, stamp=blob.stamp)
             raise
@@ -113,6 +133,12 @@ class Objects:
         if blob.is_damaged:
             log.info("blob.restored", digest=blob.digest, key=blob.storage_key)
         return found
+
+    async def _keys(self, blob: LinkedBlob) -> list[str]:
+        if (upload_key := upload_of(blob.storage_key)) is None:
+            return [blob.storage_key]
+        async with self._database.read() as tx:
+            return [segment.key for segment in await segments.find(tx, upload_key)]
 
     async def _examine_once(self, blob: LinkedBlob) -> Found:
         """Examine for all who ask meanwhile; it outlives each of them."""

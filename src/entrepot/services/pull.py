@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from entrepot.blobs.answers import File
+from entrepot.blobs.stored import Stored
 from entrepot.db import blobs, manifests, repositories, tags
 from entrepot.db.database import Database, Transaction, Work
 from entrepot.model.access import Repository
@@ -80,7 +81,7 @@ class Pull:
         *,
         renew: bool = False,
         is_head: bool = False,  # noqa: ARG002  # a mirror would fetch the bytes otherwise
-    ) -> File:
+    ) -> File | Stored:
         """Where the bytes of a blob of this repository are. Raises BlobUnknown, ObjectMissing.
 
         `renew` holds it for a pusher that will not send it again.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from entrepot.blobs.disk import DiskStore
+from entrepot.blobs.store import BlobStore
 from entrepot.db import (
     accounts,
     blobs,
@@ -50,7 +50,7 @@ class Push:
     def __init__(
         self,
         database: Database,
-        store: DiskStore,
+        store: BlobStore,
         clock: Clock,
         access: Access,
         addresses: Addresses,

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from entrepot.blobs.answers import Arriving, File
+from entrepot.blobs.stored import Stored
 from entrepot.db import blobs, collection, manifests, tags
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Repository, is_match
@@ -297,6 +298,9 @@ class TagSync:
         arriving = await self._parts.fetches.join(self._repository, digest)
         self._progress.fetched += 1
         if isinstance(arriving, File):
+            return
+        if isinstance(arriving, Stored):
+            arriving.close()
             return
         try:
             start = 0

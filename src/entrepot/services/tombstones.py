@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from entrepot.blobs.disk import DiskStore
+from entrepot.blobs.store import BlobStore
 from entrepot.db import collection, tombstones
 from entrepot.db.database import Database, Transaction
 from entrepot.db.tombstones import Tombstone
@@ -32,7 +32,7 @@ class Tombstones:
     """The second level of collection."""
 
     def __init__(
-        self, database: Database, store: DiskStore, clock: Clock, guard: CollectionGuard
+        self, database: Database, store: BlobStore, clock: Clock, guard: CollectionGuard
     ) -> None:
         self._database = database
         self._store = store

@@ -7,11 +7,9 @@ database; one writer at a time has it, from before its first byte until its last
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from uuid import uuid4
 
-from entrepot.blobs.disk import DiskStore
-from entrepot.blobs.upload import UploadFile
+from entrepot.blobs.store import BlobStore, Placed, Upload
 from entrepot.db import blobs, uploads
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Action, Actor, Repository
@@ -59,7 +57,7 @@ class Uploads:
     def __init__(
         self,
         database: Database,
-        store: DiskStore,
+        store: BlobStore,
         clock: Clock,
         access: Access,
         addresses: Addresses,
@@ -71,7 +69,6 @@ class Uploads:
         self._access = access
         self._addresses = addresses
         self._limits = limits
-        self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         self._live = LiveHashes()
 
     async def open(self, actor: Actor, address: Address, *, algorithm: str) -> UploadSession:
@@ -162,9 +159,9 @@ class Uploads:
             require_length(current, after, chunk)
             await self._require_digest(upload, after, digest)
             async with self._distrusting(upload, after):
-                stamp = await upload.commit()
+                placed = await upload.commit()
             warnings = await self._database.write(
-                lambda tx: self._link(tx, actor, address, after, str(digest), stamp)
+                lambda tx: self._link(tx, actor, address, after, str(digest), placed)
             )
             self._live.drop(after.id)
             return warnings
@@ -185,7 +182,7 @@ class Uploads:
         address: Address,
         session: UploadSession,
         digest: str,
-        stamp: int,
+        placed: Placed,
     ) -> list[str]:
         """The row that a 201 stands for; only now may anything point at the bytes."""
         now = self._clock.now()
@@ -198,8 +195,8 @@ class Uploads:
             self._store,
             digest=digest,
             size=session.size,
-            storage_key=session.storage_key,
-            stamp=stamp,
+            storage_key=placed.key,
+            stamp=placed.stamp,
             now=now,
             due_at=protected_until,
         )
@@ -274,16 +271,14 @@ class Uploads:
             return await uploads.count_all_open(tx)
 
     @asynccontextmanager
-    async def _locked(
-        self, session: UploadSession
-    ) -> AsyncIterator[tuple[UploadFile, UploadSession]]:
+    async def _locked(self, session: UploadSession) -> AsyncIterator[tuple[Upload, UploadSession]]:
         """Be the session's one writer; what was read before the lock is read again."""
         upload = self._store.upload(session.storage_key)
         try:
             try:
                 upload.open(is_new=session.size == 0)
                 locked = await self._current(session)
-                upload.trim(locked.size)
+                upload.resume(locked.size, locked.segments)
             except Conflict as error:
                 message = "another request writes to this upload; ask for its status, then go on"
                 raise UploadBusy(message, size=session.size) from error
@@ -304,7 +299,7 @@ class Uploads:
         return current
 
     @asynccontextmanager
-    async def _distrusting(self, upload: UploadFile, session: UploadSession) -> AsyncIterator[None]:
+    async def _distrusting(self, upload: Upload, session: UploadSession) -> AsyncIterator[None]:
         """End the session when the disk fails under it.
 
         The kernel reports a failed sync once; nothing written before can be trusted again. Only the
@@ -317,7 +312,7 @@ class Uploads:
             await self._forget(upload, session)
             raise
 
-    async def _forget(self, upload: UploadFile, session: UploadSession) -> None:
+    async def _forget(self, upload: Upload, session: UploadSession) -> None:
         """Remove a session and its bytes, unless they became a blob. The caller holds the lock.
 
         A commit that nobody waits for any more may still arrive. So the row goes first, and in one
@@ -337,7 +332,7 @@ class Uploads:
         await self._database.write(lambda tx: uploads.delete(tx, upload_id), durable=False)
 
     async def _receive(
-        self, upload: UploadFile, session: UploadSession, pieces: AsyncIterator[bytes]
+        self, upload: Upload, session: UploadSession, pieces: AsyncIterator[bytes]
     ) -> tuple[UploadSession, EntrepotError | None]:
         """Write what comes and note it; what stopped it, if anything did."""
         running = self._live.take(session)
@@ -350,7 +345,7 @@ class Uploads:
                 self._live.keep(session.id, size, running)
             return session, stopped
         digest = f"{session.algorithm}:{running.hexdigest()}" if running is not None else None
-        after = replace(session, size=size, digest=digest, boot_id=self._boot_id)
+        after = replace(session, size=size, digest=digest, boot_id=self._store.boot_id)
         expires_at = self._clock.now() + self._limits.expire
         if not await self._database.write(
             lambda tx: uploads.advance(
@@ -359,7 +354,7 @@ class Uploads:
                 size_before=session.size,
                 size=size,
                 digest=digest,
-                boot_id=self._boot_id,
+                boot_id=self._store.boot_id,
                 expires_at=expires_at,
             ),
             durable=False,
@@ -370,15 +365,13 @@ class Uploads:
             self._live.keep(session.id, size, running)
         return after, stopped
 
-    async def _require_digest(
-        self, upload: UploadFile, session: UploadSession, digest: Digest
-    ) -> None:
+    async def _require_digest(self, upload: Upload, session: UploadSession, digest: Digest) -> None:
         """The one place where a pushed blob's digest is checked. Raises DigestInvalid.
 
         The row's digest counts while the machine has not started anew since: the bytes it speaks of
         are then in the file, though perhaps not yet on the disk, and `commit` syncs them.
         """
-        known = session.digest if session.boot_id == self._boot_id else None
+        known = session.digest if session.boot_id == self._store.boot_id else None
         if known is None or known.partition(":")[0] != digest.algorithm:
             known = f"{digest.algorithm}:{await upload.digest(digest.algorithm, session.size)}"
         if known != str(digest):
