@@ -73,7 +73,8 @@ class Upload(Protocol):
     ) -> tuple[int, EntrepotError | None]:
         """Write what arrives from `offset` on, and feed it to `hashes`.
 
-        `length` is what the client has announced. Where the bytes end now, and what stopped them from arriving, if anything did.
+        `length` is what the client has announced. Where the bytes end now, and what stopped them
+        from arriving, if anything did.
         """
 
     @property
