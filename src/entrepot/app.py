@@ -14,6 +14,7 @@ from entrepot.config import Settings, load
 from entrepot.db.connect import connect
 from entrepot.db.database import Database
 from entrepot.db.migrate import migrate
+from entrepot.db.reach import require_reachable
 from entrepot.identity.bearer import BearerKey
 from entrepot.identity.key_file import make_key_file, refuse_if_open
 from entrepot.identity.passwords import Passwords
@@ -29,6 +30,7 @@ from entrepot.model.errors import EntrepotError
 from entrepot.oci.call import Registry
 from entrepot.oci.surface import Surface
 from entrepot.ops.first_steps import first_lines
+from entrepot.ops.readiness import Readiness
 from entrepot.ops.surface import OpsSurface
 from entrepot.parts import (
     key_ring,
@@ -110,6 +112,7 @@ async def prepare(settings: Settings) -> Prepared:
     store = make_store(settings)
     store.prepare()
     store.close()
+    await require_reachable(settings.database.url)
     await migrate(settings.database.url)
     database = connect(settings.database.url, pool_size=1)
     await database.open()
@@ -210,9 +213,12 @@ class Application:
             self._idempotency,
             version=version("entrepot"),
         )
+        readiness = Readiness(
+            self._clock, {"database": self._ask_database, "store": self._ask_store}
+        )
         ops = OpsSurface(
             self.metrics,
-            self._readiness,
+            readiness.look,
             hosts,
             allow=settings.ops.allow,
             version=version("entrepot"),
@@ -372,11 +378,15 @@ class Application:
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _readiness(self) -> dict[str, str]:
-        """Whether database and store answer. Raises Unavailable, StorageFailed."""
-        async with self.database.read() as tx:
-            await tx.fetch_one("SELECT 1")
-        return {"degraded": "disk"} if self.store.is_low() else {}
+    async def _ask_database(self) -> str:
+        """Raises Unavailable, StorageFailed. In a thread where a disk that hangs would hang us."""
+        await recorded_key(self.database, scan=True)
+        return ""
+
+    async def _ask_store(self) -> str:
+        """Raises StorageFailed."""
+        await asyncio.to_thread(self.store.read_epoch)
+        return "disk" if await asyncio.to_thread(self.store.is_low) else ""
 
 
 def serve_worker() -> Application:

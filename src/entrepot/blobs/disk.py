@@ -194,8 +194,9 @@ class DiskStore:
         return keys
 
     def free_bytes(self) -> int:
-        """Free space on the objects' file system."""
-        return shutil.disk_usage(self._objects).free
+        """Free space on the objects' file system. Raises StorageFailed."""
+        with storage_faults("ask for free space"):
+            return shutil.disk_usage(self._objects).free
 
     def is_low(self) -> bool:
         """Whether pushes are refused for want of space."""

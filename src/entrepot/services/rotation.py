@@ -26,9 +26,9 @@ Progress = Callable[[int, int], None]
 """Is told how many values were looked at, and how many there are."""
 
 
-async def recorded_key(database: Database) -> str | None:
+async def recorded_key(database: Database, *, scan: bool = False) -> str | None:
     """The id of the key that this registry needs; None before its first start with this check."""
-    async with database.read() as tx:
+    async with database.read(scan=scan) as tx:
         return await installation.find(tx, SECRET_KEY)
 
 

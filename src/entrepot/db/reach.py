@@ -1,0 +1,175 @@
+"""Whether a database takes us in, and if not, what its operator has to do."""
+
+import asyncio
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from entrepot.db.connect import is_sqlite, sqlite_path
+from entrepot.model.errors import StartRefused
+
+if TYPE_CHECKING:
+    import psycopg
+
+SETTING = "ENTREPOT_DATABASE__URL"
+
+_PATIENCE_SECONDS = 10.0  # a database that starts together with us
+_PAUSE_SECONDS = 0.5
+_CONNECT_SECONDS = 5
+_SECONDS = 10.0  # for one look
+
+
+async def require_reachable(url: str, *, patience: float = _PATIENCE_SECONDS) -> None:
+    """Raises StartRefused, with what to do, unless the database takes us in.
+
+    A server that does not answer yet is waited for; one that refuses us is not asked twice.
+    """
+    if is_sqlite(url):
+        _require_file(sqlite_path(url))
+    else:
+        await _require_server(url, patience)
+
+
+def _require_file(path: Path) -> None:
+    folder = path.parent
+    if not folder.is_dir():
+        raise StartRefused(
+            f"there is no folder {folder} for the database; make it, or correct {SETTING}"
+        )
+    if path.exists() and not path.is_file():
+        raise StartRefused(f"{path} is no file, so no database; correct {SETTING}")
+    for place in (path, folder):
+        if place.exists() and not os.access(place, os.R_OK | os.W_OK):
+            raise StartRefused(
+                f"this user may not read and write {place}, which the database needs;"
+                f" run as its owner, or: chown -R $(id -u) {folder}"
+            )
+
+
+async def _require_server(url: str, patience: float) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience
+    while (refusal := await _refusal(url)) is not None:
+        if refusal.is_final or loop.time() >= deadline:
+            raise StartRefused(
+                f"the database does not let us in ({refusal.said}); {refusal.remedy}"
+            )
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+
+async def _refusal(url: str) -> "_Refusal | None":
+    """What the server has against us, if anything. Raises StartRefused for what cannot change."""
+    import psycopg  # noqa: PLC0415 - loads a driver
+    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
+
+    try:
+        parameters = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        # Without its cause, which repeats the address and the password in it.
+        raise StartRefused(
+            f"{SETTING} cannot be read; write postgresql://USER:PASSWORD@HOST:PORT/NAME, with %XX"
+            " in place of letters such as @ and / in the password"
+        ) from None
+    defaults = {"connect_timeout": _CONNECT_SECONDS, "application_name": "entrepot start"}
+    try:
+        async with asyncio.timeout(_SECONDS):
+            async with await psycopg.AsyncConnection.connect(
+                **{**defaults, **parameters}, autocommit=True
+            ) as connection:
+                await _require_fit(connection)
+    except (psycopg.Error, TimeoutError) as error:
+        return _Refusal.of(_one_line(str(error)) or "it did not answer in time")
+    return None
+
+
+async def _require_fit(connection: "psycopg.AsyncConnection[tuple[object, ...]]") -> None:
+    """Raises StartRefused for a standby, and for a user who may not make our tables."""
+    cursor = await connection.execute(
+        """
+        SELECT pg_is_in_recovery(),
+               current_user,
+               current_database(),
+               to_regclass('alembic_version') IS NULL,
+               COALESCE(has_schema_privilege(current_schema(), 'CREATE'), FALSE)
+        """
+    )
+    ((is_standby, user, name, is_empty, may_create),) = await cursor.fetchall()
+    if is_standby:
+        raise StartRefused(
+            f"the database takes no writes, because its server is a standby; name the primary in"
+            f" {SETTING}, or several hosts and ?target_session_attrs=read-write"
+        )
+    if is_empty and not may_create:
+        raise StartRefused(
+            f"the user {user} may make no tables in the database {name}; run as its administrator:"
+            f' ALTER DATABASE "{name}" OWNER TO "{user}"'
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """What was said, and what to do about it; final: no waiting helps."""
+
+    said: str
+    remedy: str
+    is_final: bool
+
+    @classmethod
+    def of(cls, said: str) -> Self:
+        for pattern, is_final, remedy in _REFUSALS:
+            if re.search(pattern, said):
+                return cls(said, remedy, is_final)
+        return cls(said, f"start it, or correct host and port in {SETTING}", is_final=False)
+
+
+# By what servers say. One that speaks another language than this is waited for in vain.
+_REFUSALS: tuple[tuple[str, bool, str], ...] = (
+    (
+        "authentication failed|no password supplied",
+        True,
+        f"correct user and password in {SETTING}",
+    ),
+    (
+        'database ".*" does not exist',
+        True,
+        f"make it with `createdb`, owned by our user, or correct its name in {SETTING}",
+    ),
+    (
+        'role ".*" does not exist',
+        True,
+        f"make it with `createuser`, or correct the user in {SETTING}",
+    ),
+    (
+        "permission denied for database",
+        True,
+        "let its owner run: GRANT CONNECT ON DATABASE … TO …, with the names that it says",
+    ),
+    (
+        r"no pg_hba\.conf entry",
+        True,
+        "let its pg_hba.conf admit this machine's address, user and database",
+    ),
+    (
+        "certificate verify|support SSL|SSL error",
+        True,
+        f"correct sslmode and sslrootcert in {SETTING}",
+    ),
+    (
+        "resolve|translate host name|not known",
+        False,
+        f"correct the host in {SETTING}, or this machine's DNS",
+    ),
+    (
+        "too many (connections|clients)|connection slots",
+        False,
+        "raise its max_connections, or lower database.pool_size or workers",
+    ),
+)
+
+
+def _one_line(text: str) -> str:
+    """What the driver says, without its advice and its list of attempts."""
+    first = text.partition("Multiple connection attempts failed")[0]
+    return re.sub(r"\s+", " ", first.partition("\n\t")[0]).strip()

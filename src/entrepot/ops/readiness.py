@@ -1,0 +1,71 @@
+"""Whether database and store answer, found out cheaply and within a bound of time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from entrepot.model.clock import SECOND, Clock
+from entrepot.model.errors import EntrepotError, Unavailable
+
+ANSWER_SECONDS = 3.0
+"""How long a part may take; load balancers seldom wait longer than five."""
+
+Ask = Callable[[], Awaitable[str]]
+"""Asks a part: what of it is degraded, or nothing. Raises EntrepotError if it does not answer."""
+
+_REMEDY = "`entrepot admin doctor` on this node says more"
+
+
+class Readiness:
+    """Asks each part once a second at most, however many want to know."""
+
+    def __init__(
+        self, clock: Clock, parts: Mapping[str, Ask], *, seconds: float = ANSWER_SECONDS
+    ) -> None:
+        self._parts = [_Part(clock, name, ask, seconds) for name, ask in parts.items()]
+
+    async def look(self) -> dict[str, str]:
+        """What is degraded. Raises Unavailable: which parts do not answer, in a sentence."""
+        found = await asyncio.gather(*(part.look() for part in self._parts))
+        faults = [fault for _, fault in found if fault]
+        if faults:
+            raise Unavailable(f"{' and '.join(faults)}; {_REMEDY}")
+        degraded = ", ".join(state for state, _ in found if state)
+        return {"degraded": degraded} if degraded else {}
+
+
+class _Part:
+    """One part. One question at a time: a part that hangs holds up one task, or thread, for good.
+
+    `look` answers what is degraded, and what is wrong.
+    """
+
+    def __init__(self, clock: Clock, name: str, ask: Ask, seconds: float) -> None:
+        self._clock = clock
+        self._name = name
+        self._ask = ask
+        self._seconds = seconds
+        self._task: asyncio.Task[tuple[str, str]] | None = None
+        self._asked_at = 0
+        self._deadline = 0.0
+
+    async def look(self) -> tuple[str, str]:
+        loop = asyncio.get_running_loop()
+        task = self._task
+        if task is None or (task.done() and self._is_old()):
+            self._asked_at = self._clock.now()
+            self._deadline = loop.time() + self._seconds
+            task = self._task = asyncio.create_task(self._answer())
+        await asyncio.wait({task}, timeout=max(0.0, self._deadline - loop.time()))
+        if not task.done():
+            return "", f"the {self._name} has not answered within {self._seconds:g} seconds"
+        return task.result()
+
+    async def _answer(self) -> tuple[str, str]:
+        try:
+            return await self._ask(), ""
+        except EntrepotError as error:
+            return "", f"the {self._name} does not answer ({error.message})"
+
+    def _is_old(self) -> bool:
+        """Whether the last question is a second ago, or the clock was set back."""
+        return not 0 <= self._clock.now() - self._asked_at < SECOND

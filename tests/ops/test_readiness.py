@@ -1,0 +1,124 @@
+"""What /readyz asks, how often, and how long it waits."""
+
+import asyncio
+
+import pytest
+
+from entrepot.model.clock import SECOND
+from entrepot.model.errors import StorageFailed, Unavailable
+from entrepot.ops.readiness import Readiness
+from tests.support.clock import FakeClock
+
+
+class Part:
+    """Something that answers, fails or hangs, and counts who asks."""
+
+    def __init__(self):
+        self.asked = 0
+        self.state = ""
+        self.error = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.left = asyncio.Event()
+
+    async def ask(self):
+        self.asked += 1
+        await self.gate.wait()
+        self.left.set()
+        if self.error is not None:
+            raise self.error
+        return self.state
+
+
+def readiness(clock=None, seconds=0.05, **parts):
+    asks = {name: part.ask for name, part in parts.items()}
+    return Readiness(clock or FakeClock(), asks, seconds=seconds)
+
+
+async def test_all_that_answers_is_ready():
+    assert await readiness(database=Part(), store=Part()).look() == {}
+
+
+async def test_what_is_degraded_is_said():
+    store = Part()
+    store.state = "disk"
+
+    assert await readiness(database=Part(), store=store).look() == {"degraded": "disk"}
+
+
+async def test_however_many_ask_a_part_is_asked_once_a_second():
+    clock, part = FakeClock(), Part()
+    ready = readiness(clock, seconds=3.0, database=part)
+
+    await asyncio.gather(*(ready.look() for _ in range(100)))
+    clock.advance(SECOND // 2)
+    await ready.look()
+    assert part.asked == 1
+
+    clock.advance(SECOND)
+    await ready.look()
+    assert part.asked == 2
+
+
+async def test_a_clock_that_is_set_back_does_not_keep_an_old_answer():
+    clock, part = FakeClock(), Part()
+    ready = readiness(clock, database=part)
+    await ready.look()
+    clock.advance(-3_600 * SECOND)
+
+    await ready.look()
+
+    assert part.asked == 2
+
+
+async def test_a_part_that_fails_is_named_with_its_reason():
+    store = Part()
+    store.error = StorageFailed("the disk is gone")
+
+    with pytest.raises(Unavailable, match=r"^the store does not answer \(the disk is gone\); "):
+        await readiness(database=Part(), store=store).look()
+
+
+async def test_both_parts_are_named_when_both_fail():
+    database, store = Part(), Part()
+    database.error = Unavailable("one")
+    store.error = StorageFailed("two")
+
+    with pytest.raises(Unavailable) as refused:
+        await readiness(database=database, store=store).look()
+
+    assert "the database does not answer (one) and the store does not answer (two)" in str(
+        refused.value
+    )
+
+
+async def test_a_part_that_hangs_is_named_in_time_and_not_asked_again_meanwhile():
+    clock, store = FakeClock(), Part()
+    store.gate.clear()
+    ready = readiness(clock, database=Part(), store=store)
+
+    async with asyncio.timeout(10):
+        for _ in range(3):
+            with pytest.raises(Unavailable, match="the store has not answered within"):
+                await ready.look()
+            clock.advance(2 * SECOND)
+    assert store.asked == 1
+
+    store.gate.set()
+    await store.left.wait()
+    clock.advance(2 * SECOND)
+    assert await ready.look() == {}
+
+
+async def test_whoever_gives_up_waiting_takes_no_answer_from_the_others():
+    part = Part()
+    part.gate.clear()
+    ready = readiness(seconds=3.0, database=part)
+    first, second = (asyncio.create_task(ready.look()) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    part.gate.set()
+
+    assert await second == {}
+    assert part.asked == 1
