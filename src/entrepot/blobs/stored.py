@@ -18,8 +18,11 @@ class Source(Protocol):
         Raises ObjectMissing, StorageFailed.
         """
 
-    def sign(self, key: str, seconds: int) -> str:
-        """An address that answers a GET of the object for so long, to whoever has it."""
+    async def sign(self, key: str, seconds: int) -> str:
+        """An address that answers a GET of the object for so long, to whoever has it.
+
+        Nothing is asked of the store, but its keys may have to be fetched. Raises StorageFailed.
+        """
 
 
 class Stored:
@@ -39,11 +42,19 @@ class Stored:
         self._position = 0
         self._rest = b""
 
-    def url(self, seconds: int) -> str | None:
-        """An address of all its bytes, good for so long; None while they are in several objects."""
-        if len(self._segments) != 1:
+    @property
+    def key(self) -> str | None:
+        """Where all its bytes are; None while they are in several objects."""
+        return self._segments[0].key if len(self._segments) == 1 else None
+
+    async def url(self, seconds: int) -> str | None:
+        """An address of all its bytes, good for so long; None while they are in several objects.
+
+        Raises StorageFailed.
+        """
+        if self.key is None:
             return None
-        return self._source.sign(self._segments[0].key, seconds)
+        return await self._source.sign(self.key, seconds)
 
     async def piece(self, start: int, most: int) -> bytes:
         """1 to `most` bytes from `start` on; nothing at the end.

@@ -14,6 +14,7 @@ from pydantic import field_validator as check
 from pydantic import model_validator as check_all
 
 from entrepot.config.caching import EvictionSettings, MirrorSettings, SyncSettings
+from entrepot.config.delivery import DeliverySettings, refuse_unsafe
 from entrepot.config.fetching import FetchSettings, NodeSettings
 from entrepot.config.kinds import (
     GIB,
@@ -67,6 +68,10 @@ class BlobsSettings(Section):
     url: str = Field(default="", description="`file:///FOLDER`; default: `blobs` in `data`")
     low_water_bytes: Size = Field(
         default=GIB, description="pushes are refused while less than this is free on the disk"
+    )
+    cache_bytes: Size = Field(
+        default=GIB,
+        description="copies that a node keeps of what it streams from an object store; 0 for none",
     )
 
     @check("url")
@@ -227,6 +232,7 @@ class Settings(Section):
     limits: LimitsSettings = LimitsSettings()
     uploads: UploadsSettings = UploadsSettings()
     tokens: TokensSettings = TokensSettings()
+    delivery: DeliverySettings = DeliverySettings()
     outbound: OutboundSettings = OutboundSettings()
     node: NodeSettings = NodeSettings()
     fetch: FetchSettings = FetchSettings()
@@ -276,6 +282,13 @@ class Settings(Section):
                 f"anonymous={self.anonymous} is for this machine only, but {reach} is not loopback;"
                 " set anonymous_force if you mean it"
             )
+        refuse_unsafe(
+            self.delivery,
+            store_url=self.blobs.url,
+            store_endpoint="",
+            public_url=self.public_url,
+            delay_seconds=self.collection.delay_seconds,
+        )
         return self
 
     def _who_can_reach(self) -> str:

@@ -1,0 +1,87 @@
+"""Settings of how a blob's bytes leave."""
+
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field
+from pydantic import field_validator as check
+from pydantic import model_validator as check_all
+
+from entrepot.config.kinds import KIB, Networks, Section, Size
+
+_LONGEST = 7 * 86_400  # what signatures of S3 are good for
+
+
+class DeliverySettings(Section):
+    """How a blob's bytes leave."""
+
+    mode: Literal["stream", "redirect"] = Field(
+        default="stream",
+        description=(
+            "`stream`: through this server; `redirect`: clients get a signed address of the object"
+            " store"
+        ),
+    )
+    endpoint: str = Field(
+        default="",
+        description="where clients reach the object store, if not where this server does",
+    )
+    url_seconds: int = Field(
+        default=3_600, ge=60, le=_LONGEST, description="how long a signed address is good"
+    )
+    direct_bytes: Size = Field(
+        default=64 * KIB, description="blobs up to this size are not redirected"
+    )
+    stream_to: Networks = Field(
+        default=(), description="networks of clients that are never redirected"
+    )
+
+    @check("endpoint")
+    @classmethod
+    def _is_an_origin(cls, endpoint: str) -> str:
+        parts = urlsplit(endpoint)
+        is_origin = parts.scheme in {"http", "https"} and parts.hostname and "@" not in endpoint
+        if endpoint and not (is_origin and not parts.query and not parts.fragment):
+            raise ValueError("must be http:// or https:// and a host name")
+        return endpoint.rstrip("/")
+
+    @check_all(mode="after")
+    def _is_used(self) -> Self:
+        if self.endpoint and self.mode != "redirect":
+            raise ValueError("delivery.endpoint is for delivery.mode=redirect")
+        return self
+
+
+def is_at_or_below(host: str, name: str) -> bool:
+    """Whether clients that were given a token for `name` would send it to `host` as well.
+
+    Go's do so for the same name, whatever the port, and for names below it.
+    """
+    return host == name or host.endswith(f".{name}")
+
+
+def refuse_unsafe(
+    delivery: DeliverySettings,
+    *,
+    store_url: str,
+    store_endpoint: str,
+    public_url: str,
+    delay_seconds: int,
+) -> None:
+    """Raise ValueError for what would lose tokens or bytes."""
+    if delivery.mode != "redirect":
+        return
+    if store_url.startswith("file:"):
+        raise ValueError("delivery.mode=redirect needs an object store (blobs.url)")
+    host = urlsplit(delivery.endpoint or store_endpoint).hostname or ""
+    name = urlsplit(public_url).hostname or ""
+    if name and is_at_or_below(host, name):
+        raise ValueError(
+            f"clients would send their tokens to {host}, because it is {name} of public_url or"
+            " below it: give the object store a name of its own (delivery.endpoint)"
+        )
+    if delay_seconds < delivery.url_seconds:
+        raise ValueError(
+            f"collection.delay_seconds={delay_seconds} is less than delivery.url_seconds="
+            f"{delivery.url_seconds}: objects could go while a signed address is good"
+        )
