@@ -13,6 +13,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from entrepot.blobs.batches import Batches
 from entrepot.blobs.faults import storage_faults, sync_faults
 from entrepot.blobs.moving import move_durably, settle_name
 from entrepot.blobs.store import Placed
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Received pieces are gathered to this size before a thread takes them: below it the hand-over costs
-# more than the work, above it memory grows without gain.
-BATCH_BYTES = 1024 * 1024
-_BATCH_PIECES = 512  # the kernel takes at most 1,024 in one writev
 # One sync of 1 GiB at the end costs a quarter of the rate; so sync while bytes still arrive.
 _SYNC_EVERY = 64 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
@@ -138,7 +135,7 @@ class UploadFile:
         the bytes end now and what stopped them from arriving, if anything did: bytes that came
         before a broken connection count. Raises StorageFull, StorageFailed.
         """
-        arriving = _Batches(pieces)
+        arriving = Batches(pieces)
         writing: asyncio.Future[None] | None = None
         try:
             async for batch in arriving:
@@ -253,29 +250,3 @@ class UploadFile:
             return await finish(self._submit(work))
         finally:
             self._observe(operation, time.perf_counter() - started)
-
-
-class _Batches:
-    """Pieces gathered into batches.
-
-    What ends the body early is kept in `stopped`, not raised: the bytes before it count.
-    """
-
-    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
-        self._pieces = pieces
-        self.stopped: EntrepotError | None = None
-
-    async def __aiter__(self) -> AsyncIterator[list[bytes]]:
-        batch: list[bytes] = []
-        gathered = 0
-        try:
-            async for piece in self._pieces:
-                batch.append(piece)
-                gathered += len(piece)
-                if gathered >= BATCH_BYTES or len(batch) == _BATCH_PIECES:
-                    yield batch
-                    batch, gathered = [], 0
-        except EntrepotError as error:
-            self.stopped = error
-        if batch:
-            yield batch
