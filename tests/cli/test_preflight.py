@@ -27,11 +27,11 @@ def test_the_nearest_mount_above_a_path_is_its_file_system(tmp_path, path, kind)
     mounts = tmp_path / "mounts"
     mounts.write_text(MOUNTS)
 
-    assert preflight._file_system(Path(path), mounts) == kind
+    assert preflight.file_system(Path(path), mounts) == kind
 
 
 def test_sqlite_on_a_network_file_system_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(preflight, "_file_system", lambda _: "nfs4")
+    monkeypatch.setattr(preflight, "file_system", lambda _: "nfs4")
 
     with pytest.raises(SettingsInvalid, match="is on nfs4"):
         preflight.refuse_unsafe_files(load(environment={"ENTREPOT_DATA": str(tmp_path)}))

@@ -24,7 +24,7 @@ from entrepot.blobs.store import StoredObject
 from entrepot.blobs.stored import Stored
 from entrepot.blobs.threads import finish
 from entrepot.blobs.upload import UploadFile
-from entrepot.model.errors import ObjectMissing, StorageFailed, StorageFull
+from entrepot.model.errors import ObjectMissing, StartRefused, StorageFailed, StorageFull
 from entrepot.model.stored import Segment
 from entrepot.telemetry.observe import Observe, ignore
 
@@ -50,13 +50,23 @@ class DiskStore:
         self.boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
     def prepare(self) -> None:
-        """Make the folders. Raises StorageFull, StorageFailed."""
-        with storage_faults("make the data folders"):
-            self._uploads.mkdir(parents=True, exist_ok=True)
-            for number in range(256):
-                (self._objects / f"{number:02x}").mkdir(parents=True, exist_ok=True)
-            for folder in (self._objects, self._objects.parent, self._uploads.parent):
-                sync_folder(folder)
+        """Make the folders. Raises StorageFull, StartRefused."""
+        try:
+            with storage_faults("make the data folders"):
+                self._uploads.mkdir(parents=True, exist_ok=True)
+                for number in range(256):
+                    (self._objects / f"{number:02x}").mkdir(parents=True, exist_ok=True)
+                for folder in (self._objects, self._objects.parent, self._uploads.parent):
+                    sync_folder(folder)
+        except StorageFailed as error:
+            cause = error.__cause__
+            why = cause.strerror if isinstance(cause, OSError) else error.message
+            message = (
+                f"cannot make the folders of blobs and uploads in {self._objects} and"
+                f" {self._uploads} ({why}); let the user of the server write there, or correct"
+                " ENTREPOT_BLOBS__URL and ENTREPOT_DATA"
+            )
+            raise StartRefused(message) from error
 
     def close(self) -> None:
         """Wait for the threads."""

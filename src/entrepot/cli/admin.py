@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from entrepot.cli.data_folder import config_option, opened, settings_of_existing
+from entrepot.cli.doctor.command import doctor
 from entrepot.cli.durations import lifetime
 from entrepot.cli.fsck import fsck
 from entrepot.cli.gc import gc
@@ -29,6 +30,7 @@ def admin() -> None:
     """Manage the installation from its own machine."""
 
 
+admin.add_command(doctor)
 admin.add_command(rotate_key)
 admin.add_command(gc)
 admin.add_command(scrub)

@@ -18,13 +18,18 @@ config_option = click.option("--config", type=Path, help="Settings file (TOML)."
 def settings_of_existing(config: Path | None) -> Settings:
     """The settings of a registry that was started before. Raises StartRefused."""
     settings = load(config)
+    require_existing(settings)
+    return settings
+
+
+def require_existing(settings: Settings) -> None:
+    """Raises StartRefused where no registry was ever started."""
     file = settings.database.sqlite_file
     if file is not None and not file.exists():
         raise StartRefused(
             f"there is no registry in {settings.data}; start one with `entrepot serve`, "
             "or say where it is with ENTREPOT_DATA"
         )
-    return settings
 
 
 @asynccontextmanager

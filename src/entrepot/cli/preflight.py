@@ -104,7 +104,7 @@ def refuse_unsafe_files(settings: Settings) -> None:
         if path.stat().st_mode & stat.S_IRWXO:
             raise SettingsInvalid(f"{path} is open to every user of this machine: chmod 600 {path}")
     database = settings.database.sqlite_file
-    if database is not None and (kind := _file_system(database)) in _NETWORK_FILE_SYSTEMS:
+    if database is not None and (kind := file_system(database)) in _NETWORK_FILE_SYSTEMS:
         raise SettingsInvalid(
             f"{database} is on {kind}: SQLite loses data there; use a local disk, or PostgreSQL"
             " (database.url)"
@@ -117,7 +117,7 @@ def raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
+def file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
     """The kind of file system that `path` is, or will be, on."""
     kinds = {}
     for line in mounts.read_text("utf-8", "replace").splitlines():

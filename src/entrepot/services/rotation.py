@@ -41,6 +41,11 @@ async def require_key(database: Database, ring: KeyRing) -> None:
     if recorded is None:
         current = ring.current.id
         recorded = await database.write(lambda tx: installation.keep(tx, SECRET_KEY, current))
+    refuse_without(recorded, ring)
+
+
+def refuse_without(recorded: str, ring: KeyRing) -> None:
+    """Raises StartRefused, with what to do, unless `ring` has the key of this id."""
     if ring.find(recorded) is None:
         ids = ", ".join(key.id for key in ring.keys)
         raise StartRefused(

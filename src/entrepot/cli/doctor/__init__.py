@@ -1,0 +1,1 @@
+"""`entrepot admin doctor`: what of this installation is well, what is not, and what to type."""

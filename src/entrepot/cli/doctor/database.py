@@ -1,0 +1,93 @@
+"""The database: whether it lets us in, has our schema, room for our connections, and our time."""
+
+from collections.abc import AsyncIterator, Iterator
+
+from entrepot.cli.data_folder import require_existing
+from entrepot.cli.doctor.finding import Finding, Part
+from entrepot.config import Settings, is_loopback
+from entrepot.db import vitals
+from entrepot.db.database import Database
+from entrepot.db.migrate import HEAD
+from entrepot.db.reach import require_reachable
+from entrepot.db.vitals import ServerVitals
+from entrepot.model.clock import SECOND, Clock
+
+PART = Part("database")
+_CLOCK = Part("clock")
+_NODES = Part("nodes")
+
+_NOTICED, _TOO_MUCH = 2 * SECOND, 60 * SECOND
+SET_CLOCK = "let both machines follow NTP; `timedatectl` shows whether they do"
+
+
+async def require(settings: Settings) -> None:
+    """Raises StartRefused unless there is a database, and it lets us in."""
+    require_existing(settings)
+    await require_reachable(settings.database.url, patience=0)
+
+
+async def examine(settings: Settings, database: Database, clock: Clock) -> AsyncIterator[Finding]:
+    """What an open database is. Raises Unavailable, StorageFailed."""
+    if settings.database.sqlite_file is not None:
+        async with database.read() as tx:
+            version = await vitals.find_sqlite_version(tx)
+        yield PART.ok(f"SQLite {version}, schema {HEAD}, {settings.database.sqlite_file}")
+        return
+    async with database.read() as tx:
+        before = clock.now()
+        server = await vitals.ask_server(tx)
+        after = clock.now()
+    for finding in (*_server(settings, server), *_nodes(settings, server)):
+        yield finding
+    yield skew("the database", server.now, before, after)
+
+
+def skew(whose: str, theirs: int, before: int, after: int) -> Finding:
+    """How far a clock that was read between two looks at ours is from it, at least."""
+    distance = max(before - theirs, theirs - after, 0)
+    told = f"{distance / SECOND:.1f} s {'behind' if theirs < before else 'ahead of'} ours"
+    if distance > _TOO_MUCH:
+        return _CLOCK.error(f"the clock of {whose} is {told}", SET_CLOCK)
+    if distance > _NOTICED:
+        return _CLOCK.warning(f"the clock of {whose} is {told}", SET_CLOCK)
+    return _CLOCK.ok(f"the clock of {whose} tells our time")
+
+
+def _server(settings: Settings, server: ServerVitals) -> Iterator[Finding]:
+    wanted = settings.workers * settings.database.pool_size
+    nodes = max(1, server.nodes)
+    total = f"{nodes} nodes may open {nodes * wanted}" if nodes > 1 else f"we may open {wanted}"
+    room = f"it takes {server.connections} connections, {server.in_use} are open, {total}"
+    if nodes * wanted > server.connections:
+        yield PART.warning(
+            room,
+            "lower ENTREPOT_DATABASE__POOL_SIZE or ENTREPOT_WORKERS, raise max_connections of the"
+            " server, or put PgBouncer in between",
+        )
+    if not server.is_durable:
+        yield PART.warning(
+            "the server does not wait for its disk: a crash of its machine loses what was"
+            " acknowledged, and may damage all of it",
+            "set fsync = on and full_page_writes = on in its postgresql.conf, and reload it",
+        )
+    yield PART.ok(f"PostgreSQL {server.version}, schema {HEAD}; {room}")
+
+
+def _nodes(settings: Settings, server: ServerVitals) -> Iterator[Finding]:
+    """Several nodes that cannot reach each other fetch the same blob each for itself."""
+    url = settings.node.url
+    host = url.partition("://")[2].rpartition(":")[0] or url.partition("://")[2]
+    if url and is_loopback(host) and server.nodes > 1:
+        yield _NODES.error(
+            f"{server.nodes} nodes share the database, and {url} is no address for the others",
+            "set ENTREPOT_NODE__URL to this node's address as they reach it, such as"
+            " http://10.0.0.5:5000",
+        )
+    elif not url and server.nodes > 1:
+        yield _NODES.warning(
+            f"{server.nodes} nodes share the database, and this one does not say how the others"
+            " reach it: each fetches what it needs from upstreams by itself",
+            "set ENTREPOT_NODE__URL on every node, such as http://10.0.0.5:5000",
+        )
+    elif url:
+        yield _NODES.ok(f"others reach this one at {url}")

@@ -1,0 +1,72 @@
+"""The store: whether an object comes back as it was written."""
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import AsyncIterator
+
+from entrepot.blobs.store import BlobStore
+from entrepot.cli.doctor.finding import Finding, Part
+from entrepot.db.database import Database
+from entrepot.model.errors import EntrepotError
+from entrepot.services.collection_guard import CollectionGuard
+
+PART = Part("store")
+_COLLECTION = Part("collection")
+_BYTES = 1 << 20
+_LOOK = "look at the disk of the store, and at its log; then run this again"
+
+
+async def examine(store: BlobStore, where: str) -> Finding:
+    """Write one object of random bytes, read it back, hash it, delete it."""
+    content = secrets.token_bytes(_BYTES)
+    started = time.perf_counter()
+    try:
+        hexes = await _there_and_back(store, content)
+    except EntrepotError as error:
+        return PART.failed(error, _LOOK)
+    if set(hexes) != {hashlib.sha256(content).hexdigest()}:
+        return PART.error(
+            f"{where} gave other bytes back than were written",
+            "do not push to it: test its disk or service, then `entrepot admin scrub --all`",
+        )
+    milliseconds = (time.perf_counter() - started) * 1_000
+    return PART.ok(f"{where} gave 1 MiB back as it was written, in {milliseconds:.0f} ms")
+
+
+async def _there_and_back(store: BlobStore, content: bytes) -> tuple[str, str]:
+    """The digests of what was written and of what was read."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield content
+
+    key, running = store.new_key(), hashlib.sha256()
+    upload = store.upload(key)
+    upload.open(is_new=True)
+    try:
+        await upload.append(pieces(), 0, [running], len(content))
+        placed = await upload.commit()
+    except BaseException:
+        await upload.discard()
+        raise
+    finally:
+        await upload.close()
+    try:
+        found = await store.read_back([placed.key], "sha256")
+    finally:
+        await asyncio.to_thread(store.remove, placed.key)
+    return running.hexdigest(), found.hex
+
+
+async def collection(database: Database, store: BlobStore) -> Finding:
+    """Whether database and store are of one time, without which nothing is collected."""
+    try:
+        stopped = await CollectionGuard(database, store).why_stopped()
+        epoch = await asyncio.to_thread(store.read_epoch)
+    except EntrepotError as error:
+        return _COLLECTION.failed(error, _LOOK)
+    if stopped is None:
+        return _COLLECTION.ok(f"database and store are of one time (epoch {epoch})")
+    found, _, remedy = stopped.partition("; ")
+    return _COLLECTION.error(f"collection is stopped: {found}", remedy)
