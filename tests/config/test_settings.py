@@ -108,7 +108,13 @@ def test_names_of_the_client_are_no_settings():
         ("secret_key", "SECRET_KEY", "secret"),
         ("secret_key", "SECRET_KEY", "ab" * 32),
         ("database.url", "DATABASE__URL", "mysql://x/y"),
-        ("blobs.url", "BLOBS__URL", "s3://bucket"),
+        ("blobs.url", "BLOBS__URL", "ftp://bucket"),
+        ("blobs.url", "BLOBS__URL", "s3://"),
+        ("blobs.url", "BLOBS__URL", "s3://bucket/../other"),
+        ("blobs.url", "BLOBS__URL", "s3://bucket/a b"),
+        ("blobs.url", "BLOBS__URL", "s3://key:hunter2@bucket"),
+        ("blobs.endpoint", "BLOBS__ENDPOINT", "s3.example.com"),
+        ("blobs.endpoint", "BLOBS__ENDPOINT", "https://key:hunter2@s3.example.com"),
         ("blobs.low_water_bytes", "BLOBS__LOW_WATER_BYTES", "5 apples"),
         ("log.level", "LOG__LEVEL", "loud"),
         ("limits.layers", "LIMITS__LAYERS", "0"),
@@ -176,3 +182,48 @@ def test_plain_http_for_others_is_warned_of():
 
 def test_a_secret_key_given_twice_is_refused():
     assert "not both" in refusal(ENTREPOT_SECRET_KEY=KEY, ENTREPOT_SECRET_KEY_FILE="x")
+
+
+REDIRECT = {
+    "ENTREPOT_BLOBS__URL": "s3://bucket",
+    "ENTREPOT_DELIVERY__MODE": "redirect",
+    "ENTREPOT_DELIVERY__ENDPOINT": "https://blobs.example.net",
+    "ENTREPOT_PUBLIC_URL": "https://registry.example.com",
+}
+
+
+def test_a_redirect_needs_an_object_store():
+    assert "needs an object store" in refusal(ENTREPOT_DELIVERY__MODE="redirect")
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "https://registry.example.com:9000",
+        "https://blobs.registry.example.com",
+        "https://REGISTRY.example.com/store",
+    ],
+)
+def test_a_store_that_clients_would_send_their_tokens_to_is_refused(endpoint):
+    said = refusal(**REDIRECT | {"ENTREPOT_DELIVERY__ENDPOINT": endpoint})
+
+    assert "registry.example.com of public_url or below it" in said
+
+
+def test_a_store_beside_the_registry_is_fine():
+    beside = {"ENTREPOT_DELIVERY__ENDPOINT": "https://blobs.example.com"}
+
+    assert load(environment=REDIRECT | beside).delivery.mode == "redirect"
+
+
+def test_an_address_that_outlives_its_object_is_refused():
+    said = refusal(**REDIRECT, ENTREPOT_DELIVERY__URL_SECONDS="3601")
+
+    assert "collection.delay_seconds=3600" in said
+    assert "delivery.url_seconds=3601" in said
+
+
+def test_an_endpoint_that_nobody_is_sent_to_is_refused():
+    said = refusal(ENTREPOT_DELIVERY__ENDPOINT="https://blobs.example.net")
+
+    assert "is for delivery.mode=redirect" in said

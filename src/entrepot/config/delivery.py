@@ -8,6 +8,7 @@ from pydantic import field_validator as check
 from pydantic import model_validator as check_all
 
 from entrepot.config.kinds import KIB, Networks, Section, Size
+from entrepot.model.names import is_at_or_below
 
 _LONGEST = 7 * 86_400  # what signatures of S3 are good for
 
@@ -50,14 +51,6 @@ class DeliverySettings(Section):
         if self.endpoint and self.mode != "redirect":
             raise ValueError("delivery.endpoint is for delivery.mode=redirect")
         return self
-
-
-def is_at_or_below(host: str, name: str) -> bool:
-    """Whether clients that were given a token for `name` would send it to `host` as well.
-
-    Go's do so for the same name, whatever the port, and for names below it.
-    """
-    return host == name or host.endswith(f".{name}")
 
 
 def refuse_unsafe(

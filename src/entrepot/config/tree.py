@@ -13,11 +13,11 @@ from pydantic import Field, SecretStr
 from pydantic import field_validator as check
 from pydantic import model_validator as check_all
 
+from entrepot.config.blobs import BlobsSettings
 from entrepot.config.caching import EvictionSettings, MirrorSettings, SyncSettings
 from entrepot.config.delivery import DeliverySettings, refuse_unsafe
 from entrepot.config.fetching import FetchSettings, NodeSettings
 from entrepot.config.kinds import (
-    GIB,
     KIB,
     MIB,
     FilePath,
@@ -60,31 +60,6 @@ class DatabaseSettings(Section):
         """The database file, unless it is PostgreSQL."""
         path = self.url.removeprefix("sqlite:///")
         return None if path == self.url else Path(path).absolute()
-
-
-class BlobsSettings(Section):
-    """Where the bytes are."""
-
-    url: str = Field(default="", description="`file:///FOLDER`; default: `blobs` in `data`")
-    low_water_bytes: Size = Field(
-        default=GIB, description="pushes are refused while less than this is free on the disk"
-    )
-    cache_bytes: Size = Field(
-        default=GIB,
-        description="copies that a node keeps of what it streams from an object store; 0 for none",
-    )
-
-    @check("url")
-    @classmethod
-    def _known_scheme(cls, url: str) -> str:
-        if not url.startswith("file:///") or url == "file:///":
-            raise ValueError("must be file:/// with a folder; other stores are not supported yet")
-        return url
-
-    @property
-    def folder(self) -> Path:
-        """The folder of a `file:///` store."""
-        return Path(self.url.removeprefix("file://"))
 
 
 class TlsSettings(Section):
@@ -285,7 +260,7 @@ class Settings(Section):
         refuse_unsafe(
             self.delivery,
             store_url=self.blobs.url,
-            store_endpoint="",
+            store_endpoint=self.blobs.endpoint,
             public_url=self.public_url,
             delay_seconds=self.collection.delay_seconds,
         )
