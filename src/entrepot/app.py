@@ -35,6 +35,7 @@ from entrepot.ops.surface import OpsSurface
 from entrepot.parts import (
     key_ring,
     make_database,
+    make_delivery,
     make_hosts,
     make_store,
     own_key_file,
@@ -274,6 +275,7 @@ class Application:
             ),
             quotas=self.lifecycle.quotas,
             hosts=hosts,
+            delivery=make_delivery(self._settings, hosts, self.metrics.delivery.observe),
             limits=protocol_limits(self._settings),
         )
 

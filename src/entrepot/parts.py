@@ -14,6 +14,7 @@ from entrepot.oci.call import ProtocolLimits
 from entrepot.telemetry.metrics import Metrics
 from entrepot.telemetry.observe import Observe, ignore
 from entrepot.upstream.outbound import Outbound
+from entrepot.web.delivery import Delivery, RedirectRules
 from entrepot.web.hosts import Hosts
 
 
@@ -75,6 +76,13 @@ def make_hosts(settings: Settings) -> Hosts:
         is_tls=settings.tls.cert_file is not None,
         trusted_proxies=settings.trusted_proxies,
     )
+
+
+def make_delivery(settings: Settings, hosts: Hosts, observe: Observe) -> Delivery:
+    """How blobs leave."""
+    delivery = settings.delivery
+    rules = RedirectRules(delivery.url_seconds, delivery.direct_bytes, delivery.stream_to)
+    return Delivery(hosts, rules if delivery.mode == "redirect" else None, observe)
 
 
 def protocol_limits(settings: Settings) -> ProtocolLimits:

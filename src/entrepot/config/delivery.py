@@ -7,6 +7,7 @@ from pydantic import Field
 from pydantic import field_validator as check
 from pydantic import model_validator as check_all
 
+from entrepot.config.blobs import BlobsSettings
 from entrepot.config.kinds import KIB, Networks, Section, Size
 from entrepot.model.names import is_at_or_below
 
@@ -55,18 +56,17 @@ class DeliverySettings(Section):
 
 def refuse_unsafe(
     delivery: DeliverySettings,
+    blobs: BlobsSettings,
     *,
-    store_url: str,
-    store_endpoint: str,
     public_url: str,
     delay_seconds: int,
 ) -> None:
     """Raise ValueError for what would lose tokens or bytes."""
     if delivery.mode != "redirect":
         return
-    if store_url.startswith("file:"):
+    if not blobs.is_objects:
         raise ValueError("delivery.mode=redirect needs an object store (blobs.url)")
-    host = urlsplit(delivery.endpoint or store_endpoint).hostname or ""
+    host = urlsplit(delivery.endpoint or blobs.endpoint).hostname or ""
     name = urlsplit(public_url).hostname or ""
     if name and is_at_or_below(host, name):
         raise ValueError(

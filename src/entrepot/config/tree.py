@@ -259,8 +259,7 @@ class Settings(Section):
             )
         refuse_unsafe(
             self.delivery,
-            store_url=self.blobs.url,
-            store_endpoint=self.blobs.endpoint,
+            self.blobs,
             public_url=self.public_url,
             delay_seconds=self.collection.delay_seconds,
         )

@@ -142,3 +142,12 @@ class UserName:
 def is_public_id(text: str) -> bool:
     """Whether `text` has the form of an organisation's or project's public id."""
     return _PUBLIC_ID.fullmatch(text) is not None
+
+
+def is_at_or_below(host: str, name: str) -> bool:
+    """Whether `host` is `name` or a sub-domain of it.
+
+    Clients that are led from `name` to such a host send their token along (Go's do, whatever the
+    port).
+    """
+    return host == name or host.endswith(f".{name}")

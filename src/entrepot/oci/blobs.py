@@ -3,10 +3,11 @@
 import structlog
 
 from entrepot.blobs.answers import Announced
+from entrepot.blobs.stored import Stored
 from entrepot.model.access import Action
 from entrepot.model.digests import Digest
 from entrepot.oci.call import Call, Registry
-from entrepot.oci.content import content_headers
+from entrepot.oci.content import content_headers, redirect_headers
 from entrepot.oci.reads import choose
 from entrepot.web.answers import Answer
 from entrepot.web.conditions import answer_file, is_known
@@ -35,6 +36,10 @@ async def get(registry: Registry, call: Call) -> Answer:
         return Answer(304, headers)
     if isinstance(blob, Announced):
         return Answer(200, headers, blob)
+    if isinstance(blob, Stored) and not is_head:
+        address = await registry.delivery.address(call.request, blob)
+        if address is not None:
+            return Answer(307, redirect_headers(address, str(digest)))
     return answer_file(call.request, blob, etag, headers, range_limit=registry.limits.ranges)
 
 

@@ -23,6 +23,7 @@ from entrepot.services.quotas import Quotas
 from entrepot.services.token_service import TokenService
 from entrepot.services.uploads import Uploads
 from entrepot.web.answers import Answer
+from entrepot.web.delivery import Delivery
 from entrepot.web.hosts import Hosts
 from entrepot.web.requests import Request
 
@@ -60,6 +61,7 @@ class Registry:
     delete: Delete
     quotas: Quotas
     hosts: Hosts
+    delivery: Delivery
 
     limits: ProtocolLimits
     pseudonym: str  # of this node, where it passes questions on to upstreams

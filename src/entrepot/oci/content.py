@@ -18,6 +18,19 @@ def content_headers(media_type: str, digest: str, etag: str) -> list[Header]:
     return [*_of_content(media_type, digest, etag)]
 
 
+def redirect_headers(address: str, digest: str) -> list[Header]:
+    """For an answer that leads to where the content is.
+
+    No cache may keep it: the address ends, and is a secret of whoever asked.
+    """
+    return [
+        (b"location", address.encode()),
+        (b"docker-content-digest", digest.encode()),
+        (b"cache-control", b"no-store"),
+        API_VERSION,
+    ]
+
+
 @lru_cache(maxsize=4_096)
 def _of_content(media_type: str, digest: str, etag: str) -> tuple[Header, ...]:
     """They never change for a digest, and the same ones are pulled again and again."""

@@ -17,6 +17,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from entrepot.telemetry.caching import CACHING_METRICS, CachingTally
 from entrepot.telemetry.collection import COLLECTION_METRICS, CollectionTally
 from entrepot.telemetry.declared import Declared
+from entrepot.telemetry.delivery import DELIVERY_METRICS, DeliveryTally
 from entrepot.telemetry.retention import RETENTION_METRICS, RetentionTally
 from entrepot.telemetry.scrub import SCRUB_METRICS, ScrubTally
 from entrepot.telemetry.upstreams import UPSTREAM_METRICS, UpstreamTally
@@ -80,6 +81,7 @@ METRICS = (
     COMMIT_BATCH,
     *UPSTREAM_METRICS,
     *CACHING_METRICS,
+    *DELIVERY_METRICS,
     *USAGE_METRICS,
     *SCRUB_METRICS,
     *COLLECTION_METRICS,
@@ -160,6 +162,7 @@ class Metrics:
         )
         self.upstreams = UpstreamTally(self._registry)
         self.caching = CachingTally(self._registry)
+        self.delivery = DeliveryTally(self._registry)
         self.usage = UsageTally(self._registry)
         self.scrub = ScrubTally(self._registry)
         self.collection = CollectionTally(self._registry)

@@ -65,9 +65,12 @@ class Hosts:
         return address is not None and self._is_trusted(address)
 
     def _is_trusted(self, address: Address) -> bool:
-        return any(
-            address in network for network in self._trusted if network.version == address.version
-        )
+        return _is_in(address, self._trusted)
+
+    def is_client_in(self, request: Request, networks: Networks) -> bool:
+        """Whether whoever asks is in one of these networks."""
+        address = _address(self.client_address(request)) if networks else None
+        return address is not None and _is_in(address, networks)
 
     def client_address(self, request: Request) -> str:
         """The address of whoever asks, without port; empty when the server knows none.
@@ -93,9 +96,7 @@ class Hosts:
 
     def names(self, request: Request) -> tuple[str | None, str]:
         """The organisation that the sub-domain names, if it names one; and the service."""
-        host = (request.header(b"host") or "").lower()
-        if self._trusted and self.is_from_proxy(request):
-            host = (request.header(b"x-forwarded-host") or host).lower()
+        host = self._asked(request)
         known = self._known.get(host)
         if known is None:
             if _HOST.fullmatch(host) is None:
@@ -104,6 +105,16 @@ class Hosts:
             if len(self._known) < _REMEMBERED:
                 self._known[host] = known
         return known
+
+    def asked(self, request: Request) -> str:
+        """The name by which the caller reached us, known or not, without port."""
+        return _name_of(self._asked(request))
+
+    def _asked(self, request: Request) -> str:
+        host = request.header(b"host") or ""
+        if self._trusted and self.is_from_proxy(request):
+            host = request.header(b"x-forwarded-host") or host
+        return host.lower()
 
     def _parse(self, host: str) -> tuple[str | None, str]:
         name = _name_of(host)
@@ -142,6 +153,10 @@ def _address(text: str) -> Address | None:
         return ip_address((hop["v4"] or hop["v6"]) if hop else stripped)
     except ValueError:
         return None
+
+
+def _is_in(address: Address, networks: Networks) -> bool:
+    return any(address in network for network in networks if network.version == address.version)
 
 
 def _shown(address: Address | None) -> str:
