@@ -110,6 +110,20 @@ async def test_a_part_that_hangs_is_named_in_time_and_not_asked_again_meanwhile(
     assert await ready.look() == {}
 
 
+async def test_a_question_without_an_answer_is_given_up_and_put_anew():
+    clock, part = FakeClock(), Part()
+    part.gate.clear()
+    ready = Readiness(clock, {"database": part.ask}, seconds=3.0, give_up=0.01)
+
+    with pytest.raises(Unavailable, match="the database has not answered within 3 seconds"):
+        await ready.look()
+
+    part.gate.set()
+    clock.advance(2 * SECOND)
+    assert await ready.look() == {}
+    assert part.asked == 2
+
+
 async def test_whoever_gives_up_waiting_takes_no_answer_from_the_others():
     part = Part()
     part.gate.clear()

@@ -1,4 +1,4 @@
-"""What a database server says of itself. Each question is for one of the two, in its own words."""
+"""What a database says of itself, each of the two kinds in words of its own."""
 
 from dataclasses import dataclass
 
@@ -19,6 +19,12 @@ class ServerVitals:
     connections: int
     in_use: int
     nodes: int
+
+
+async def find_schema(tx: Transaction) -> str:
+    """The revision that it is at."""
+    row = await tx.fetch_one("SELECT version_num FROM alembic_version")
+    return str(row[0]) if row else "none"
 
 
 async def find_sqlite_version(tx: Transaction) -> str:

@@ -8,6 +8,8 @@ from entrepot.model.errors import EntrepotError, Unavailable
 
 ANSWER_SECONDS = 3.0
 """How long a part may take; load balancers seldom wait longer than five."""
+GIVE_UP_SECONDS = 30.0
+"""When a question without an answer is put anew: by then on another connection, or thread."""
 
 Ask = Callable[[], Awaitable[str]]
 """Asks a part: what of it is degraded, or nothing. Raises EntrepotError if it does not answer."""
@@ -19,9 +21,14 @@ class Readiness:
     """Asks each part once a second at most, however many want to know."""
 
     def __init__(
-        self, clock: Clock, parts: Mapping[str, Ask], *, seconds: float = ANSWER_SECONDS
+        self,
+        clock: Clock,
+        parts: Mapping[str, Ask],
+        *,
+        seconds: float = ANSWER_SECONDS,
+        give_up: float = GIVE_UP_SECONDS,
     ) -> None:
-        self._parts = [_Part(clock, name, ask, seconds) for name, ask in parts.items()]
+        self._parts = [_Part(clock, name, ask, seconds, give_up) for name, ask in parts.items()]
 
     async def look(self) -> dict[str, str]:
         """What is degraded. Raises Unavailable: which parts do not answer, in a sentence."""
@@ -34,16 +41,17 @@ class Readiness:
 
 
 class _Part:
-    """One part. One question at a time: a part that hangs holds up one task, or thread, for good.
+    """One part. One question at a time: a part that hangs keeps few connections, or threads.
 
     `look` answers what is degraded, and what is wrong.
     """
 
-    def __init__(self, clock: Clock, name: str, ask: Ask, seconds: float) -> None:
+    def __init__(self, clock: Clock, name: str, ask: Ask, seconds: float, give_up: float) -> None:
         self._clock = clock
         self._name = name
         self._ask = ask
         self._seconds = seconds
+        self._give_up = give_up
         self._task: asyncio.Task[tuple[str, str]] | None = None
         self._asked_at = 0
         self._deadline = 0.0
@@ -57,14 +65,20 @@ class _Part:
             task = self._task = asyncio.create_task(self._answer())
         await asyncio.wait({task}, timeout=max(0.0, self._deadline - loop.time()))
         if not task.done():
-            return "", f"the {self._name} has not answered within {self._seconds:g} seconds"
+            return "", self._silent()
         return task.result()
 
     async def _answer(self) -> tuple[str, str]:
         try:
-            return await self._ask(), ""
+            async with asyncio.timeout(self._give_up):
+                return await self._ask(), ""
+        except TimeoutError:
+            return "", self._silent()
         except EntrepotError as error:
             return "", f"the {self._name} does not answer ({error.message})"
+
+    def _silent(self) -> str:
+        return f"the {self._name} has not answered within {self._seconds:g} seconds"
 
     def _is_old(self) -> bool:
         """Whether the last question is a second ago, or the clock was set back."""

@@ -31,13 +31,15 @@ async def examine(settings: Settings, database: Database, clock: Clock) -> Async
     if settings.database.sqlite_file is not None:
         async with database.read() as tx:
             version = await vitals.find_sqlite_version(tx)
-        yield PART.ok(f"SQLite {version}, schema {HEAD}, {settings.database.sqlite_file}")
+            schema = _schema(await vitals.find_schema(tx))
+        yield PART.ok(f"SQLite {version}, {schema}, {settings.database.sqlite_file}")
         return
     async with database.read() as tx:
         before = clock.now()
         server = await vitals.ask_server(tx)
         after = clock.now()
-    for finding in (*_server(settings, server), *_nodes(settings, server)):
+        schema = _schema(await vitals.find_schema(tx))
+    for finding in (*_server(settings, server, schema), *_nodes(settings, server)):
         yield finding
     yield skew("the database", server.now, before, after)
 
@@ -53,7 +55,11 @@ def skew(whose: str, theirs: int, before: int, after: int) -> Finding:
     return _CLOCK.ok(f"the clock of {whose} tells our time")
 
 
-def _server(settings: Settings, server: ServerVitals) -> Iterator[Finding]:
+def _schema(found: str) -> str:
+    return f"schema {found}" if found == HEAD else f"schema {found} (this program made {HEAD})"
+
+
+def _server(settings: Settings, server: ServerVitals, schema: str) -> Iterator[Finding]:
     wanted = settings.workers * settings.database.pool_size
     nodes = max(1, server.nodes)
     total = f"{nodes} nodes may open {nodes * wanted}" if nodes > 1 else f"we may open {wanted}"
@@ -70,7 +76,7 @@ def _server(settings: Settings, server: ServerVitals) -> Iterator[Finding]:
             " acknowledged, and may damage all of it",
             "set fsync = on and full_page_writes = on in its postgresql.conf, and reload it",
         )
-    yield PART.ok(f"PostgreSQL {server.version}, schema {HEAD}; {room}")
+    yield PART.ok(f"PostgreSQL {server.version}, {schema}; {room}")
 
 
 def _nodes(settings: Settings, server: ServerVitals) -> Iterator[Finding]:

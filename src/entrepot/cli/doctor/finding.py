@@ -1,9 +1,12 @@
 """What an examination finds: one sentence, how bad it is, and what to do about it."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from entrepot.model.errors import EntrepotError, StorageFailed
+
+_REMEDY = re.compile(r"; (?![^()]*\))")  # not within parentheses: those hold other people's words
 
 Level = Literal["ok", "warning", "error"]
 
@@ -38,8 +41,8 @@ class Part:
 
     def failed(self, error: EntrepotError, remedy: str = "") -> Finding:
         """What was raised. Our refusals say behind a semicolon what to do."""
-        found, _, said = error.message.partition("; ")
+        found, *said = _REMEDY.split(error.message, maxsplit=1)
         cause = error.__cause__
         if isinstance(error, StorageFailed) and isinstance(cause, OSError):
             return self.error(f"{found} ({cause.strerror})", remedy)  # that one was for clients
-        return self.error(found, said or remedy)
+        return self.error(found, said[0] if said else remedy)

@@ -46,7 +46,7 @@ def _folders(settings: Settings) -> dict[str, Path]:
     found = {"data": settings.data}
     if (database := settings.database.sqlite_file) is not None:
         found["database"] = database.parent
-    if settings.blobs.url.startswith("file:"):
+    if not settings.blobs.is_objects:
         found["blobs"] = settings.blobs.folder
     inside = {name: settings.data / name for name in ("uploads", "spool", "cache")}
     return found | {name: folder for name, folder in inside.items() if folder.exists()}

@@ -1,0 +1,198 @@
+"""A start that cannot be: one sentence with what to do, exit code 1, and no traceback."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from entrepot.db.migrate import migrate
+from entrepot.db.reach import require_reachable
+from entrepot.identity.keys import SecretKey
+from entrepot.model.errors import StartRefused
+from tests.support.postgres import new_database
+from tests.support.server import ENTREPOT, running_server
+
+pytestmark = pytest.mark.slow  # servers of its own
+
+
+def refused(data, **settings):
+    """What `entrepot serve` says."""
+    done = subprocess.run(
+        [ENTREPOT, "serve", "--port", "0", "--workers", "1", "--data", str(data)],
+        env={**os.environ, **{f"ENTREPOT_{name.upper()}": text for name, text in settings.items()}},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout
+    assert re.fullmatch(r"Error: [^\n]+\n", done.stderr), done.stderr
+    return done.stderr
+
+
+@pytest.fixture
+def data(tmp_path):
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def empty_database(postgres_server):
+    with new_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+def locked_user(postgres_server):
+    """A user who has to give the password `pass@word`."""
+    name = f"locked_{os.urandom(4).hex()}"
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        ((file,),) = connection.execute("SHOW hba_file").fetchall()
+        rules = Path(file)
+        before = rules.read_text()
+        rules.write_text(f"host all {name} 127.0.0.1/32 scram-sha-256\n{before}")
+        create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'pass@word'").format(sql.Identifier(name))
+        connection.execute(create)
+        connection.execute("SELECT pg_reload_conf()")
+        yield name
+        connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
+        connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+        rules.write_text(before)
+        connection.execute("SELECT pg_reload_conf()")
+
+
+def test_a_wrong_password_is_told_at_once_and_not_shown(empty_database, locked_user, data):
+    url = empty_database.replace("entrepot@", f"{locked_user}:wrong-one@")
+
+    said = refused(data, database__url=url)
+
+    assert f'password authentication failed for user "{locked_user}"' in said
+    assert "correct user and password in ENTREPOT_DATABASE__URL" in said
+    assert "wrong-one" not in said
+
+
+def test_a_user_who_may_make_no_tables_is_told_whose_the_database_must_be(
+    empty_database, locked_user, data
+):
+    url = empty_database.replace("entrepot@", f"{locked_user}:{quote('pass@word', safe='')}@")
+
+    said = refused(data, database__url=url)
+
+    assert f"the user {locked_user} may make no tables" in said
+    assert f'OWNER TO "{locked_user}"' in said
+
+
+def test_an_address_that_cannot_be_read_is_not_repeated(data):
+    said = refused(data, database__url="postgresql://ours:pass word@h/db?nothing=1")
+
+    assert "write postgresql://USER:PASSWORD@HOST:PORT/NAME" in said
+    assert "pass word" not in said
+
+
+def test_a_database_that_is_not_there_is_made_by_a_command(postgres_server, data):
+    said = refused(data, database__url=postgres_server.replace("/postgres", "/no_such"))
+
+    assert 'database "no_such" does not exist' in said
+    assert "createdb" in said
+
+
+def test_a_user_that_is_not_there_is_made_by_a_command(postgres_server, data):
+    said = refused(data, database__url=postgres_server.replace("entrepot@", "nobody_known@"))
+
+    assert "createuser" in said
+
+
+def test_a_server_that_is_away_is_named(unused_tcp_port, data):
+    url = f"postgresql://ours:hidden@127.0.0.1:{unused_tcp_port}/registry"
+
+    said = refused(data, database__url=url)
+
+    assert f"port {unused_tcp_port} failed: Connection refused" in said
+    assert "start it, or correct host and port" in said
+    assert "hidden" not in said
+
+
+async def test_one_that_does_not_answer_is_given_up(data, silent_port):
+    with pytest.raises(StartRefused, match="start it, or correct host and port"):
+        await require_reachable(
+            f"postgresql://ours@127.0.0.1:{silent_port}/registry?connect_timeout=2", patience=0
+        )
+
+
+@pytest.fixture
+async def silent_port():
+    import asyncio
+
+    async def keep_silent(reader, writer):
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(keep_silent, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+
+
+def test_a_second_node_without_the_secret_key_is_refused_and_makes_none(empty_database, tmp_path):
+    with running_server(tmp_path / "first", database_url=empty_database):
+        said = refused(tmp_path / "second", database__url=empty_database)
+
+    assert "there is no secret key in" in said
+    assert "ENTREPOT_SECRET_KEY" in said
+    assert not (tmp_path / "second" / "secret.key").exists()
+
+
+def test_a_second_node_with_another_secret_key_is_refused(empty_database, tmp_path):
+    other = SecretKey.new()
+    with running_server(tmp_path / "first", database_url=empty_database):
+        said = refused(tmp_path / "second", database__url=empty_database, secret_key=other.text)
+
+    assert "this is not the secret key of this registry" in said
+    assert "the key that the other nodes have" in said
+    assert other.text not in said
+
+
+def test_a_second_node_with_the_same_secret_key_serves(empty_database, tmp_path):
+    key = {"ENTREPOT_SECRET_KEY": SecretKey.new().text}
+    with (
+        running_server(tmp_path / "first", database_url=empty_database, environment=key),
+        running_server(tmp_path / "second", database_url=empty_database, environment=key),
+    ):
+        assert not (tmp_path / "second" / "secret.key").exists()
+
+
+def test_blobs_in_a_folder_that_cannot_be_made_name_it(tmp_path, data):
+    (tmp_path / "file").touch()
+
+    said = refused(data, blobs__url=f"file://{tmp_path}/file/blobs")
+
+    assert f"cannot make the folders of blobs and uploads in {tmp_path}/file/blobs" in said
+    assert "Not a directory" in said
+    assert "correct ENTREPOT_BLOBS__URL" in said
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [("missing/entrepot.db", "there is no folder"), ("folder", "is no file, so no database")],
+)
+def test_an_sqlite_file_that_cannot_be_is_named(tmp_path, data, place, says):
+    (tmp_path / "folder").mkdir()
+
+    said = refused(data, database__url=f"sqlite:///{tmp_path}/{place}")
+
+    assert says in said
+    assert "correct ENTREPOT_DATABASE__URL" in said
+
+
+async def test_a_database_that_is_well_lets_us_in(database_url):
+    await require_reachable(database_url)
+
+
+async def test_who_may_make_no_tables_is_let_in_where_they_are(empty_database, locked_user):
+    await migrate(empty_database)
+
+    url = empty_database.replace("entrepot@", f"{locked_user}:{quote('pass@word', safe='')}@")
+    await require_reachable(url, patience=0)
