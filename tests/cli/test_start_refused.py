@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
+import trustme
 from psycopg import sql
 
 from entrepot.db.migrate import migrate
@@ -162,6 +163,19 @@ def test_a_second_node_with_the_same_secret_key_serves(empty_database, tmp_path)
         running_server(tmp_path / "second", database_url=empty_database, environment=key),
     ):
         assert not (tmp_path / "second" / "secret.key").exists()
+
+
+def test_a_key_of_another_certificate_sends_to_the_doctor(tmp_path, data):
+    cert_file, key_file = tmp_path / "cert.pem", tmp_path / "key.pem"
+    authority = trustme.CA()
+    authority.issue_cert("a.example").cert_chain_pems[0].write_to_path(cert_file)
+    authority.issue_cert("a.example").private_key_pem.write_to_path(key_file)
+    key_file.chmod(0o600)
+
+    said = refused(data, tls__cert_file=str(cert_file), tls__key_file=str(key_file))
+
+    assert f"{cert_file} and {key_file} cannot be served" in said
+    assert "entrepot admin doctor" in said
 
 
 def test_blobs_in_a_folder_that_cannot_be_made_name_it(tmp_path, data):

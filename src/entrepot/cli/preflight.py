@@ -6,6 +6,7 @@ import fcntl
 import os
 import resource
 import socket
+import ssl
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,6 +110,27 @@ def refuse_unsafe_files(settings: Settings) -> None:
             f"{database} is on {kind}: SQLite loses data there; use a local disk, or PostgreSQL"
             " (database.url)"
         )
+
+
+def refuse_unusable_certificate(settings: Settings) -> None:
+    """A key of another certificate, or one with a passphrase. Raises SettingsInvalid."""
+    if error := why_unusable(settings.tls.cert_file, settings.tls.key_file):
+        raise SettingsInvalid(
+            f"{settings.tls.cert_file} and {settings.tls.key_file} cannot be served ({error});"
+            " `entrepot admin doctor` says what is wrong with them"
+        )
+
+
+def why_unusable(certificate: Path | None, key: Path | None) -> str:
+    """Why the pair cannot be served, or nothing."""
+    if certificate is None or key is None:
+        return ""
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key, password="")  # else a terminal is asked for one
+    except (OSError, ssl.SSLError) as error:
+        return str(error)
+    return ""
 
 
 def raise_file_limit() -> None:

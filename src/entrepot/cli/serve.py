@@ -35,6 +35,7 @@ def run(settings: Settings, app: str = "entrepot.app") -> None:
     logs.configure(settings.log.level, settings.log.format)
     os.umask(0o027)  # what the registry holds is not for every user of the machine
     preflight.refuse_unsafe_files(settings)
+    preflight.refuse_unusable_certificate(settings)
     with preflight.lock_data_folder(settings.data):
         listeners = preflight.listen(settings.host, settings.port, settings.workers)
         preflight.raise_file_limit()

@@ -14,11 +14,9 @@ import multiprocessing
 import os
 import signal
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 
 import structlog
@@ -28,7 +26,7 @@ from granian.log import LogLevels
 from granian.net import SocketHolder  # type: ignore[attr-defined]  # its home in granian
 from granian.server.mp import MPServer, WorkerProcess
 
-from entrepot.cli.preflight import BACKLOG
+from entrepot.cli.preflight import BACKLOG, why_unusable
 from entrepot.config import Settings, load
 from entrepot.telemetry import logs
 from entrepot.web.requests import Asgi
@@ -142,7 +140,7 @@ class Supervisor(MPServer):
         super().signal_handler_interrupt(signum, frame)
 
     def _reload(self, spawn_target: object, target_loader: object) -> None:
-        if error := _unusable(self._tls.cert_file, self._tls.key_file):
+        if error := why_unusable(self._tls.cert_file, self._tls.key_file):
             log.error("certificate.refused", error=error)
             self.reload_signal = False
             self.main_loop_interrupt.clear()
@@ -170,17 +168,6 @@ class Supervisor(MPServer):
             if status:
                 version.append((status.st_ino, status.st_mtime_ns, status.st_size))
         return version
-
-
-def _unusable(certificate: Path | None, key: Path | None) -> str:
-    """Why the pair cannot be served, or nothing."""
-    if certificate is None or key is None:
-        return ""
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        return str(error)
-    return ""
 
 
 def _start_worker(app: str) -> Asgi:

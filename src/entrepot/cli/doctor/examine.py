@@ -25,11 +25,15 @@ async def examine(config: Path | None) -> AsyncIterator[Finding]:
     """Everything. Without settings that can be read there is nothing else to look at."""
     try:
         settings = load(config)
-        preflight.refuse_unsafe_files(settings)
     except SettingsInvalid as error:
         yield _SETTINGS.failed(error, "correct it; docs/reference/settings.md has all of them")
         return
-    yield _SETTINGS.ok(f"all understood{f', from {config}' if config else ''}")
+    try:
+        preflight.refuse_unsafe_files(settings)
+    except SettingsInvalid as error:
+        yield _SETTINGS.failed(error, "do that: no server starts before")
+    else:
+        yield _SETTINGS.ok(f"all understood{f', from {config}' if config else ''}")
     for finding in (
         *addresses.examine(settings),
         *certificates.examine(settings, datetime.now(UTC)),
