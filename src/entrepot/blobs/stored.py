@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Protocol
 
 from entrepot.model.stored import Segment
+
+_USUAL_BYTES = 1024 * 1024  # what readers of a whole blob ask for each time
 
 _ending: set[asyncio.Task[None]] = set()  # the loop itself does not hold its tasks
 
@@ -12,10 +15,10 @@ _ending: set[asyncio.Task[None]] = set()  # the loop itself does not hold its ta
 class Source(Protocol):
     """A store that objects are read from over the network."""
 
-    def read(self, key: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
-        """An object's bytes from `start` up to `stop`, in pieces.
+    def read(self, key: str, start: int, stop: int, size: int) -> AsyncGenerator[bytes, None]:
+        """Bytes from `start` up to `stop` of an object that is `size` long, in pieces.
 
-        Raises ObjectMissing, StorageFailed.
+        Raises ObjectMissing, StorageFailed, Unavailable: then the bytes do not end there.
         """
 
     async def sign(self, key: str, seconds: int) -> str:
@@ -29,7 +32,7 @@ class Stored:
     """The bytes of one object, or of several that follow each other.
 
     Nothing is asked of the store before the first piece is wanted; while pieces are wanted in
-    order they come from one request.
+    order they come from one request; the first, if it is a small one, from a request of its own.
     """
 
     stamp = 0  # nothing but us changes an object that is written once; scrub finds what does
@@ -39,13 +42,17 @@ class Stored:
         self._segments = segments
         self.size = sum(segment.size for segment in segments)
         self._reading: AsyncGenerator[bytes, None] | None = None
-        self._position = 0
+        self._position = self._until = 0
         self._rest = b""
 
     @property
     def key(self) -> str | None:
         """Where all its bytes are; None while they are in several objects."""
         return self._segments[0].key if len(self._segments) == 1 else None
+
+    def again(self) -> "Stored":
+        """The same bytes for another reader."""
+        return Stored(self._source, self._segments)
 
     async def url(self, seconds: int) -> str | None:
         """An address of all its bytes, good for so long; None while they are in several objects.
@@ -63,21 +70,28 @@ class Stored:
         """
         if start >= self.size:
             return b""
-        if self._reading is None or start != self._position:
+        goes_on = self._reading is not None and start == self._position
+        if self._reading is None or not goes_on or start == self._until:
             await self._stop()
-            self._reading, self._position = self._from(start), start
+            # Whoever wants little may want no more: what the store would send in vain is paid for,
+            # and the connection with it.
+            wants_all = goes_on or most >= _USUAL_BYTES
+            self._until = self.size if wants_all else min(start + most, self.size)
+            self._reading, self._position = self._between(start, self._until), start
         piece = self._rest or await anext(self._reading, b"")
         piece, self._rest = piece[:most], piece[most:]
         self._position += len(piece)
         return piece
 
-    async def _from(self, start: int) -> AsyncGenerator[bytes, None]:
+    async def _between(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         for segment in self._segments:
-            stop = segment.start + segment.size
-            if start < stop:
-                first = max(0, start - segment.start)
-                async for piece in self._source.read(segment.key, first, segment.size):
-                    yield piece
+            first = max(0, start - segment.start)
+            last = min(segment.size, stop - segment.start)
+            if first < last:
+                pieces = self._source.read(segment.key, first, last, segment.size)
+                async with aclosing(pieces):
+                    async for piece in pieces:
+                        yield piece
 
     async def _stop(self) -> None:
         reading, self._reading, self._rest = self._reading, None, b""

@@ -1,0 +1,285 @@
+"""Objects in an object store: `<prefix>/ab/<key>`, written once under names that say nothing.
+
+Whether something is stored, the database says: the store is never asked for it while a request
+waits. It need not know conditional writes, nor show a new object everywhere at once.
+"""
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import obstore
+
+from entrepot.blobs.answers import File
+from entrepot.blobs.objects_abandoned import abort_before
+from entrepot.blobs.objects_check import check
+from entrepot.blobs.objects_faults import read_refusal, store_faults, wrong_size
+from entrepot.blobs.objects_place import Place, way_to_read, way_to_write
+from entrepot.blobs.objects_read import Reader
+from entrepot.blobs.objects_send import Sender, part_bytes
+from entrepot.blobs.objects_upload import SegmentUpload
+from entrepot.blobs.readback import Found
+from entrepot.blobs.spool import Spool
+from entrepot.blobs.store import StoredObject
+from entrepot.blobs.stored import Stored
+from entrepot.model.digests import new_hash
+from entrepot.model.errors import StorageFailed
+from entrepot.model.stored import Segment
+from entrepot.telemetry.observe import Observe, ignore
+
+_KEY = re.compile(r"[0-9a-f]{32}(?:\.[0-9a-f]{8})?")
+_EPOCH = "collection.epoch"
+_DIGITS = 20
+_PAGE = 1_000  # names in one answer of a store
+_READ_BYTES = 1024 * 1024
+_THREADS = 32
+
+
+class ObjectStore:
+    """The objects of a place. `public` is where clients reach it, if not there."""
+
+    has_segments = True
+    boot_id = "objects"  # what a store has confirmed is there, whatever starts anew
+
+    def __init__(
+        self, place: Place, *, public_endpoint: str | None = None, observe: Observe = ignore
+    ) -> None:
+        self._place = place
+        self._asks, self._sends = way_to_read(place), way_to_write(place)
+        self._signs = way_to_read(place.at(public_endpoint)) if public_endpoint else self._asks
+        self._reader = Reader(self._asks)
+        self._sender = Sender(self._sends, self._asks)
+        self._observe = observe
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="objects")
+
+    def prepare(self) -> None:
+        """Try everything once. Raises StartRefused, with the remedy."""
+        check(self._place, self._sends, self._asks)
+
+    def close(self) -> None:
+        """Wait for the threads."""
+        self._executor.shutdown()
+
+    def new_key(self) -> str:
+        """A key that nothing was ever stored under."""
+        return secrets.token_hex(16)
+
+    def open(self, key: str, size: int) -> File | Stored:
+        """The object, to be asked for."""
+        return Stored(self, (Segment(0, size, key),))
+
+    def open_segments(self, segments: Sequence[Segment]) -> Stored:
+        """The bytes of several objects, one behind the other."""
+        return Stored(self, segments)
+
+    def stamp(self, key: str, size: int) -> int:  # noqa: ARG002  # the protocol's
+        """Nothing but us changes an object."""
+        return Stored.stamp
+
+    def require(self, key: str, size: int) -> None:
+        """Ask for the object. Raises ObjectMissing, StorageFailed, Unavailable."""
+        name = _name(key)
+        with store_faults("look at an object", name):
+            found = self._look(name)
+        if found != size:
+            raise wrong_size(name, size, found)
+
+    def _look(self, name: str) -> int:
+        try:
+            return obstore.head(self._asks, name)["size"]
+        except FileNotFoundError:
+            # An answer to HEAD cannot say that it is the bucket that is not there.
+            return obstore.get(self._asks, name).meta["size"]
+
+    def read(self, key: str, start: int, stop: int, size: int) -> AsyncGenerator[bytes, None]:
+        """Bytes of an object. Raises ObjectMissing, StorageFailed, Unavailable."""
+        return self._reader.read(_name(key), start, stop, size)
+
+    async def sign(self, key: str, seconds: int) -> str:
+        """An address that answers a GET of the object for so long, to whoever has it."""
+        with store_faults("sign an address", key):
+            return await obstore.sign_async(
+                self._signs, "GET", _name(key), timedelta(seconds=seconds)
+            )
+
+    async def read_back(
+        self,
+        keys: Sequence[str],
+        algorithm: str,
+        pause: Callable[[int], Awaitable[None]] | None = None,
+    ) -> Found:
+        """What the bytes are now that lie there, one object behind the other; hashed in threads.
+
+        `pause` is awaited after each piece, with its bytes. Raises ObjectMissing, StorageFailed,
+        Unavailable.
+        """
+        loop = asyncio.get_running_loop()
+        running, total = new_hash(algorithm), 0
+        for key in keys:
+            size = await self._reader.size(_name(key))
+            async for piece in self.read(key, 0, size, size):
+                await loop.run_in_executor(self._executor, running.update, piece)
+                total += len(piece)
+                if pause is not None:
+                    await pause(len(piece))
+        return Found(total, running.hexdigest(), Stored.stamp)
+
+    def upload(self, key: str) -> SegmentUpload:
+        """The upload whose segments are named after `key`."""
+        return SegmentUpload(_checked(key), self, self._executor)
+
+    async def write(self, key: str, pieces: AsyncIterator[bytes], size: int) -> None:
+        """Make one object of `size` bytes. Raises StorageFailed, Unavailable.
+
+        What was made of another number of bytes is nobody's.
+        """
+        found = await self.put(key, pieces, part_bytes(size))
+        if found != size:
+            message = "what was to be stored has another length"
+            raise StorageFailed(message, key=key, size=size, found=found)
+
+    async def put(self, key: str, buffers: AsyncIterator[bytes], part: int) -> int:
+        """Make an object of what comes; how long it is. None is made of nothing.
+
+        It is there, and whole, when this returns. Raises StorageFailed, Unavailable.
+        """
+        started = time.perf_counter()
+        try:
+            return await self._sender.put(_name(key), buffers, part)
+        finally:
+            self._observe("put", time.perf_counter() - started)
+
+    async def put_empty(self, key: str) -> None:
+        """Make an object of no bytes. Raises StorageFailed, Unavailable."""
+        await self._sender.put_empty(_name(key))
+
+    async def adopt(self, spool: Spool, key: str) -> int:
+        """Send a spool's bytes, and remove the file; the object's stamp.
+
+        Only then may a row point at them. Raises StorageFailed, Unavailable.
+        """
+        await self.write(key, self._content(spool), spool.size)
+        spool.discard()
+        return Stored.stamp
+
+    async def _content(self, spool: Spool) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        with spool.path.open("rb") as content:
+            while piece := await loop.run_in_executor(self._executor, content.read, _READ_BYTES):
+                yield piece
+
+    def remove(self, key: str) -> None:
+        """Delete an object that no row points at. Raises StorageFailed, Unavailable."""
+        self._delete(_name(key))
+
+    def _delete(self, name: str) -> None:
+        with store_faults("delete an object", name):
+            try:
+                obstore.delete(self._asks, name)
+            except FileNotFoundError as error:
+                if not read_refusal(error).is_missing:
+                    raise
+
+    def leftovers(self, upload_key: str) -> list[str]:
+        """The segments that the store has of an upload. Raises StorageFailed, Unavailable."""
+        found: list[str] = []
+        folder, first = upload_key[:2], _name(upload_key)
+        with store_faults("list segments"):
+            for page in obstore.list(self._asks, folder, offset=first, chunk_size=_PAGE):
+                for stored in page:
+                    if not stored["path"].startswith(first):
+                        return found
+                    found.append(stored["path"].removeprefix(f"{folder}/"))
+        return found
+
+    def staged_before(self, moment: float) -> list[str]:  # noqa: ARG002  # the protocol's
+        """What was sent is an object; what is being sent has no name yet."""
+        return []
+
+    def abort_before(self, moment: float) -> int:
+        """End multipart uploads that were begun before then (POSIX seconds); how many.
+
+        Where the store has another way, or none, nothing. Raises StorageFailed, Unavailable.
+        """
+        return abort_before(self._place, moment) if self._place.scheme == "s3" else 0
+
+    def folders(self) -> list[str]:
+        """The parts that the objects lie in."""
+        return [f"{number:02x}" for number in range(256)]
+
+    def listed(self, folder: str) -> list[StoredObject]:
+        """All that lies in one of them. Raises StorageFailed, Unavailable."""
+        found: list[StoredObject] = []
+        with store_faults("list objects"):
+            for page in obstore.list(self._asks, folder, chunk_size=_PAGE):
+                for stored in page:
+                    name = stored["path"].removeprefix(f"{folder}/")
+                    changed = int(stored["last_modified"].timestamp()) * 1_000_000_000
+                    is_object = _KEY.fullmatch(name) is not None and name.startswith(folder)
+                    found.append(StoredObject(folder, name, stored["size"], changed, is_object))
+        return found
+
+    def is_there(self, stored: StoredObject) -> bool:
+        """Whether something that was listed still is. Raises StorageFailed, Unavailable."""
+        name = f"{stored.folder}/{stored.name}"
+        with store_faults("look at an object", name):
+            try:
+                self._look(name)
+            except FileNotFoundError as error:
+                if not read_refusal(error).is_missing:
+                    raise
+                return False
+        return True
+
+    def read_epoch(self) -> int:
+        """How often collection has deleted objects, as the store knows.
+
+        The highest of the names that were ever written: nothing is overwritten, so nothing old is
+        read, and of two who count on at once neither sets the other back. Raises StorageFailed,
+        Unavailable.
+        """
+        return max((number for number, _ in self._epochs()), default=0)
+
+    def advance_epoch(self, value: int) -> None:
+        """Let that be at least `value`, durably. Raises StorageFailed, Unavailable."""
+        known = self._epochs()
+        if max((number for number, _ in known), default=0) >= value:
+            return
+        name = f"{_EPOCH}/{value:0{_DIGITS}}"
+        with store_faults("write the epoch of collection", name):
+            obstore.put(self._sends, name, b"", use_multipart=False)
+        for _, old in known:
+            self._delete(old)
+
+    def _epochs(self) -> list[tuple[int, str]]:
+        with store_faults("read the epoch of collection"):
+            pages = obstore.list(self._asks, _EPOCH, chunk_size=_PAGE)
+            names = [stored["path"] for page in pages for stored in page]
+        try:
+            return [(int(name.removeprefix(f"{_EPOCH}/")), name) for name in names]
+        except ValueError as error:
+            message = "the epoch of collection cannot be read; run `entrepot admin fsck`"
+            raise StorageFailed(message, found=names[:5]) from error
+
+    def is_low(self) -> bool:
+        """An object store grows."""
+        return False
+
+    def require_space(self) -> None:
+        """An object store grows."""
+
+
+def _name(key: str) -> str:
+    return f"{key[:2]}/{_checked(key)}"
+
+
+def _checked(key: str) -> str:
+    """Keys come from our own rows; a name that is none must never reach a store."""
+    if _KEY.fullmatch(key) is None:
+        message = "not a storage key"
+        raise ValueError(message)
+    return key

@@ -1,0 +1,62 @@
+"""Multipart uploads that a crash left behind: not an object, not listed as one, and paid for.
+
+obstore can neither list nor end them, so this signs with botocore. It blocks.
+"""
+
+import os
+
+from entrepot.blobs.objects_place import Place
+from entrepot.model.errors import StorageFailed, Unavailable
+
+_ATTEMPTS = 4
+
+
+def abort_before(place: Place, moment: float) -> int:
+    """End those below our prefix that were begun before then (POSIX seconds); how many.
+
+    Raises StorageFailed, Unavailable.
+    """
+    # 30 MB and half a second; one process does this now and then.
+    from botocore.config import Config  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+    from botocore.session import Session  # noqa: PLC0415
+
+    endpoint = place.endpoint
+    if endpoint and place.is_virtual_hosted:
+        endpoint = endpoint.replace(f"{place.bucket}.", "", 1)  # botocore puts it there itself
+    session = Session()
+    region = place.region or os.environ.get("AWS_REGION") or session.get_config_variable("region")
+    client = session.create_client(
+        "s3",
+        region_name=region or "us-east-1",
+        endpoint_url=endpoint,
+        aws_access_key_id=place.access_key_id,
+        aws_secret_access_key=place.secret_access_key,
+        config=Config(
+            connect_timeout=5,
+            read_timeout=20,
+            retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
+            s3={"addressing_style": "virtual" if place.is_virtual_hosted else "path"},
+        ),
+    )
+    prefix = f"{place.prefix}/" if place.prefix else ""
+    ended = 0
+    try:
+        pages = client.get_paginator("list_multipart_uploads").paginate(
+            Bucket=place.bucket, Prefix=prefix
+        )
+        for page in pages:
+            for upload in page.get("Uploads", []):
+                if upload["Initiated"].timestamp() < moment:
+                    client.abort_multipart_upload(
+                        Bucket=place.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+                    ended += 1
+    except client.exceptions.NoSuchUpload:
+        return ended  # another node was faster, and goes on
+    except ClientError as error:
+        message = "the object store refused to list or end multipart uploads"
+        raise StorageFailed(message, code=error.response.get("Error", {}).get("Code")) from error
+    except BotoCoreError as error:
+        raise Unavailable("the registry's object store does not answer; try again") from error
+    return ended
