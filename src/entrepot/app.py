@@ -274,6 +274,7 @@ class Application:
                 restore=self._settings.retention.restore_seconds * SECOND,
             ),
             quotas=self.lifecycle.quotas,
+            copies=self.caching.copies,
             hosts=hosts,
             delivery=make_delivery(self._settings, hosts, self.metrics.delivery.observe),
             limits=protocol_limits(self._settings),

@@ -1,4 +1,4 @@
-"""The parts of the pull-through cache, put together; `app` puts them where they belong."""
+"""The parts of the caches, put together: of upstreams, and of an object store."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from entrepot.jobs.schedule import Job
 from entrepot.model.clock import DAY, SECOND, Clock
 from entrepot.model.errors import EntrepotError
 from entrepot.ops.relay import RelaySurface
-from entrepot.parts import make_outbound, protocol_limits
+from entrepot.parts import make_copies, make_outbound, protocol_limits
 from entrepot.services.access import Access
 from entrepot.services.addresses import Addresses
 from entrepot.services.checks import Checks
@@ -43,7 +43,7 @@ from entrepot.upstream.nodes import Nodes
 
 
 class Caching:
-    """What pull-through repositories need in one worker."""
+    """What pull-through repositories need in one worker, and the node's copies."""
 
     def __init__(
         self,
@@ -74,6 +74,7 @@ class Caching:
         self._outbound = make_outbound(settings, self.pseudonym)
         self._nodes = Nodes(ca_file=settings.outbound.ca_file)
         self._spools = SpoolFolder(settings.data / "spool", check_space=store.require_space)
+        self.copies = make_copies(settings, clock, metrics.delivery.observe)
         self._lookups = Lookups(database, clock)
 
         seal = Seal(ring)
@@ -189,11 +190,13 @@ class Caching:
     def prepare(self) -> None:
         """Make the folders. Raises StorageFull, StorageFailed."""
         self._spools.prepare()
+        self.copies.prepare()
 
     def jobs(self) -> list[Job]:
         """What comes round."""
         return [
             Job("upstreams.count", 10, self.remotes.flush),
+            Job("copies.sweep", 3_600, self.copies.sweep),
             Job("fetches.sweep", 30, self._fetch_sweep.sweep),
             Job("lookups.sweep", 600, self._lookups.sweep),
             Job("repositories.note_accesses", 60, self.last_access.flush),
@@ -210,6 +213,7 @@ class Caching:
         await self._lookups.close()
         await self.first_pull.close()
         await self.fetches.close()
+        await self.copies.close()
         await self._outbound.close()
         await self._nodes.close()
         self._spools.close()

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+from entrepot.blobs.copies import CopyFolder
 from entrepot.blobs.disk import DiskStore
+from entrepot.blobs.objects import ObjectStore
+from entrepot.blobs.objects_place import Place
+from entrepot.blobs.store import BlobStore
 from entrepot.config import Settings
 from entrepot.db.connect import connect
 from entrepot.db.database import Database
@@ -11,6 +15,7 @@ from entrepot.identity.keys import KeyRing
 from entrepot.model.clock import Clock
 from entrepot.model.manifests import ManifestLimits
 from entrepot.oci.call import ProtocolLimits
+from entrepot.services.copies import Copies
 from entrepot.telemetry.metrics import Metrics
 from entrepot.telemetry.observe import Observe, ignore
 from entrepot.upstream.outbound import Outbound
@@ -30,13 +35,48 @@ def make_database(settings: Settings, metrics: Metrics) -> Database:
     )
 
 
-def make_store(settings: Settings, observe: Observe = ignore) -> DiskStore:
+def make_store(settings: Settings, observe: Observe = ignore) -> BlobStore:
     """Where the bytes are."""
+    if settings.blobs.is_objects:
+        return ObjectStore(
+            make_place(settings),
+            public_endpoint=settings.delivery.endpoint or None,
+            observe=observe,
+        )
     return DiskStore(
         settings.blobs.folder,
         settings.data / "uploads",
         low_water_bytes=settings.blobs.low_water_bytes,
         observe=observe,
+    )
+
+
+def make_copies(settings: Settings, clock: Clock, observe: Observe) -> Copies:
+    """What this node keeps of an object store."""
+    blobs = settings.blobs
+    folder = CopyFolder(
+        settings.data / "cache",
+        clock,
+        room=blobs.cache_bytes if blobs.is_objects else 0,
+        low_water_bytes=blobs.low_water_bytes,
+        observe=observe,
+    )
+    return Copies(folder, observe)
+
+
+def make_place(settings: Settings) -> Place:
+    """Where in an object store."""
+    blobs = settings.blobs
+    scheme, bucket, prefix = blobs.bucket
+    secret = blobs.secret_access_key
+    return Place(
+        scheme,
+        bucket,
+        prefix,
+        endpoint=blobs.endpoint or None,
+        region=blobs.region or None,
+        access_key_id=blobs.access_key_id or None,
+        secret_access_key=secret.get_secret_value() if secret else None,
     )
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_ID = re.compile(r"[0-9a-f]{32}")
+_ID = re.compile(r"[0-9a-f]{32}(?:\.[0-9a-f]{8})?")  # of a fetch, or an object's key
 _THREADS = 16
 _GROWING, _SEALED = 0o600, 0o400
 # Nobody waits for the sync at the end of a fetch: syncing earlier would only slow readers down.
@@ -115,12 +115,12 @@ class SpoolFolder:
             return [entry.name for entry in entries if _ID.fullmatch(entry.name)]
         return []
 
-    def used_bytes(self, *, besides: "Spool") -> int:
+    def used_bytes(self, *, besides: "Spool | None" = None) -> int:
         """How much the other spools take, or were said to take before long."""
         used = 0
         with suppress(FileNotFoundError), os.scandir(self._folder) as entries:
             for entry in entries:
-                if entry.name == besides.path.name:
+                if besides is not None and entry.name == besides.path.name:
                     continue
                 with suppress(FileNotFoundError):
                     used += max(entry.stat().st_blocks * _BLOCK, _expected(entry.path))

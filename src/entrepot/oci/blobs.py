@@ -40,6 +40,7 @@ async def get(registry: Registry, call: Call) -> Answer:
         address = await registry.delivery.address(call.request, blob)
         if address is not None:
             return Answer(307, redirect_headers(address, str(digest)))
+        blob = registry.copies.near(blob, digest)
     return answer_file(call.request, blob, etag, headers, range_limit=registry.limits.ranges)
 
 
