@@ -14,6 +14,7 @@ from entrepot.services.access import Access
 from entrepot.services.collection import Collection, Counts
 from entrepot.services.collection_guard import CollectionGuard
 from entrepot.services.collection_status import CollectionReport, CollectionStatus
+from entrepot.services.joining import Joining
 from entrepot.services.last_pulls import LastPulls
 from entrepot.services.objects import Objects
 from entrepot.services.orphans import CollectionLimits
@@ -50,6 +51,9 @@ class Lifecycle:
         self._metrics = metrics
         self._access = access
         self._scrub = make_scrub(settings, clock, database, objects, metrics.scrub.observe)
+        delay = settings.collection.delay_seconds * SECOND
+        observe = metrics.joining.observe
+        self.joining = Joining(database, store, objects, clock, delay=delay, observe=observe)
         self.usage = Usage(database, clock, access)
         self.quotas = Quotas(database, clock)
         self.guard = CollectionGuard(database, store)
@@ -75,7 +79,9 @@ class Lifecycle:
         collection = self._settings.collection
         # No repository is looked at more often than it is due.
         look_seconds = min(_LOOK_SECONDS, self._settings.retention.every_seconds)
+        joining = [Job("segments.join", 60, self._join)] if self._store.has_segments else []
         return [
+            *joining,
             Job("repositories.retain", look_seconds, self.retention_run.sweep),
             Job("manifests.note_pulls", 60, self.last_pulls.flush),
             Job("collection.run", collection.every_seconds, self._collect),
@@ -93,6 +99,12 @@ class Lifecycle:
 
     async def _count_damaged(self) -> None:
         self._metrics.scrub.is_damaged(await self._scrub.count_damaged())
+
+    async def _join(self) -> None:
+        try:
+            await self.joining.sweep()
+        finally:
+            self._metrics.joining.are_unjoined(await self.joining.count_unjoined())
 
     async def _watch_quotas(self) -> None:
         await self.quotas.watch()

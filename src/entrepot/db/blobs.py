@@ -103,6 +103,23 @@ async def heal(
     )
 
 
+async def move(tx: Transaction, blob: LinkedBlob, *, storage_key: str, stamp: int) -> bool:
+    """Let a blob live at another key, which is right; False when it lives elsewhere by now."""
+    changed = await tx.execute(
+        """
+        UPDATE blobs
+           SET storage_key = :storage_key, stamp = :stamp, damaged_at = NULL
+         WHERE digest = :digest
+           AND storage_key IN (:seen, :storage_key)
+        """,
+        digest=blob.digest,
+        seen=blob.storage_key,
+        storage_key=storage_key,
+        stamp=stamp,
+    )
+    return changed > 0
+
+
 async def is_key_known(tx: Transaction, storage_key: str) -> bool:
     """Whether a blob lives at this key, or its object already waits to be deleted."""
     row = await tx.fetch_one(

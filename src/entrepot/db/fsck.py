@@ -138,7 +138,7 @@ async def unbury(tx: Transaction, storage_key: str) -> bool:
 
 
 async def find_unknown(tx: Transaction, storage_keys: Iterable[str]) -> list[str]:
-    """Those of these keys that no blob, tombstone, upload or fetch knows."""
+    """Those of these keys that no blob, tombstone, upload, segment or fetch knows."""
     rows = await tx.fetch_all(
         """
         SELECT json_each.value
@@ -146,6 +146,7 @@ async def find_unknown(tx: Transaction, storage_keys: Iterable[str]) -> list[str
          WHERE NOT EXISTS (SELECT 1 FROM blobs AS b WHERE b.storage_key = json_each.value)
            AND NOT EXISTS (SELECT 1 FROM tombstones AS t WHERE t.storage_key = json_each.value)
            AND NOT EXISTS (SELECT 1 FROM uploads AS u WHERE u.storage_key = json_each.value)
+           AND NOT EXISTS (SELECT 1 FROM segments AS s WHERE s.object_key = json_each.value)
            AND NOT EXISTS (SELECT 1 FROM fetches AS f WHERE f.id = json_each.value)
         """,
         storage_keys=json.dumps(list(storage_keys)),

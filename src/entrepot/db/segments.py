@@ -1,25 +1,30 @@
 """Segments: the objects that an upload to an object store consists of."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 
 from entrepot.db.database import Transaction
-from entrepot.model.stored import Segment
+from entrepot.model.stored import LinkedBlob, Segment
 
 
-async def add(tx: Transaction, upload_key: str, segments: Sequence[Segment]) -> None:
-    """Record what an upload has received; again after an unknown COMMIT."""
+async def add(tx: Transaction, upload_key: str, segments: Sequence[Segment]) -> bool:
+    """Record what an upload has received; whether it is these that are recorded there now."""
     for segment in segments:
-        await tx.execute(
+        row = await tx.fetch_one(
             """
             INSERT INTO segments (upload_key, start, size, object_key)
             VALUES (:upload_key, :start, :size, :object_key)
-            ON CONFLICT (upload_key, start) DO NOTHING
+            ON CONFLICT (upload_key, start) DO UPDATE SET size = segments.size
+            RETURNING object_key
             """,
             upload_key=upload_key,
             start=segment.start,
             size=segment.size,
             object_key=segment.key,
         )
+        if row is None or row[0] != segment.key:
+            return False
+    return True
 
 
 async def find(tx: Transaction, upload_key: str) -> tuple[Segment, ...]:
@@ -39,3 +44,88 @@ async def find(tx: Transaction, upload_key: str) -> tuple[Segment, ...]:
 async def delete(tx: Transaction, upload_key: str) -> None:
     """Forget an upload's segments."""
     await tx.execute("DELETE FROM segments WHERE upload_key = :upload_key", upload_key=upload_key)
+
+
+async def find_left(tx: Transaction, upload_key: str, object_keys: Iterable[str]) -> list[str]:
+    """Those of an upload's objects that nothing needs: none while it has segments."""
+    rows = await tx.fetch_all(
+        """
+        SELECT json_each.value
+          FROM json_each(:object_keys)
+         WHERE NOT EXISTS (SELECT 1 FROM segments AS s WHERE s.upload_key = :upload_key)
+           AND NOT EXISTS (SELECT 1 FROM blobs AS b WHERE b.storage_key = json_each.value)
+           AND NOT EXISTS (SELECT 1 FROM tombstones AS t WHERE t.storage_key = json_each.value)
+        """,
+        upload_key=upload_key,
+        object_keys=json.dumps(sorted(set(object_keys))),
+    )
+    return [str(row[0]) for row in rows]
+
+
+async def find_strays(tx: Transaction, *, limit: int) -> list[tuple[str, int]]:
+    """Uploads that have segments and neither a session nor a blob, with their bytes.
+
+    Walks the segments.
+    """
+    rows = await tx.fetch_all(
+        """
+        SELECT s.upload_key, CAST(SUM(s.size) AS BIGINT)
+          FROM segments AS s
+         WHERE s.upload_key NOT IN (SELECT storage_key FROM uploads)
+           AND NOT EXISTS (SELECT 1
+                             FROM blobs AS b
+                            WHERE b.storage_key = s.upload_key || '.parts')
+           AND NOT EXISTS (SELECT 1
+                             FROM tombstones AS t
+                            WHERE t.storage_key = s.upload_key || '.parts')
+         GROUP BY s.upload_key
+         LIMIT :limit
+        """,
+        limit=limit,
+    )
+    return [(str(row[0]), int(row[1] or 0)) for row in rows]
+
+
+async def find_unjoined(tx: Transaction, *, after: str, most: int, limit: int) -> list[LinkedBlob]:
+    """Undamaged blobs of at most so many bytes that are in segments, by digest.
+
+    Walks the segments.
+    """
+    rows = await tx.fetch_all(
+        """
+        SELECT b.digest, b.size, b.storage_key, b.stamp
+          FROM segments AS s
+          JOIN blobs AS b ON b.storage_key = s.upload_key || '.parts'
+         WHERE s.start = 0
+           AND b.damaged_at IS NULL
+           AND b.size <= :most
+           AND b.digest > :after
+         ORDER BY b.digest
+         LIMIT :limit
+        """,
+        after=after,
+        most=most,
+        limit=limit,
+    )
+    return [
+        LinkedBlob(
+            str(row[0]),
+            int(row[1] or 0),
+            str(row[2]),
+            stamp=int(row[3]) if row[3] is not None else None,
+        )
+        for row in rows
+    ]
+
+
+async def count_unjoined(tx: Transaction) -> int:
+    """How many blobs are still in segments, for the metric. Walks the segments."""
+    row = await tx.fetch_one(
+        """
+        SELECT COUNT(*)
+          FROM segments AS s
+          JOIN blobs AS b ON b.storage_key = s.upload_key || '.parts'
+         WHERE s.start = 0
+        """
+    )
+    return int(row[0] or 0) if row else 0

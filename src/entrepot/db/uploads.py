@@ -111,12 +111,17 @@ async def advance(
 async def commit(
     tx: Transaction, upload_id: str, *, digest: str, size: int, now: int, expires_at: int
 ) -> bool:
-    """Close a session whose blob is linked; kept a while, so that a repeated PUT succeeds too."""
+    """Close a session of this size whose blob is linked; whether it was open until now.
+
+    It is kept a while, so that a repeated PUT succeeds too.
+    """
     changed = await tx.execute(
         """
         UPDATE uploads
-           SET committed_at = :now, digest = :digest, size = :size, expires_at = :expires_at
+           SET committed_at = :now, digest = :digest, expires_at = :expires_at
          WHERE id = :id
+           AND size = :size
+           AND committed_at IS NULL
         """,
         id=upload_id,
         digest=digest,
@@ -130,6 +135,21 @@ async def commit(
 async def delete(tx: Transaction, upload_id: str) -> bool:
     """Forget a session; whether it was there."""
     return await tx.execute("DELETE FROM uploads WHERE id = :id", id=upload_id) > 0
+
+
+async def delete_open(tx: Transaction, upload_id: str, *, expired_by: int) -> bool:
+    """Forget a session unless it is committed, or was alive by then; whether it was there."""
+    changed = await tx.execute(
+        """
+        DELETE FROM uploads
+         WHERE id = :id
+           AND committed_at IS NULL
+           AND expires_at <= :expired_by
+        """,
+        id=upload_id,
+        expired_by=expired_by,
+    )
+    return changed > 0
 
 
 async def delete_all_of(tx: Transaction, repository_id: int) -> None:

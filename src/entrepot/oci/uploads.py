@@ -37,7 +37,7 @@ async def post(registry: Registry, call: Call) -> Answer:
         return Answer(202, _progress(call, session, 0))
     try:
         warnings = await registry.uploads.commit(
-            call.actor, call.target, session, digest, pieces, None
+            call.actor, call.target, session, digest, pieces, None, call.request.content_length
         )
     except EntrepotError:
         with suppress(EntrepotError):  # nobody was told its address, so nobody can go on with it
@@ -52,7 +52,7 @@ async def patch(registry: Registry, call: Call) -> Answer:
     try:
         chunk = _chunk(call)
         pieces = await _pieces(registry, call)
-        after = await registry.uploads.append(session, pieces, chunk)
+        after = await registry.uploads.append(session, pieces, chunk, call.request.content_length)
     except RangeInvalid as error:
         raise _with_progress(error, call, session) from error
     return Answer(202, _progress(call, session, after.size))
@@ -69,7 +69,7 @@ async def put(registry: Registry, call: Call) -> Answer:
         chunk = _chunk(call)
         pieces = await _pieces(registry, call)
         warnings = await registry.uploads.commit(
-            call.actor, call.target, session, digest, pieces, chunk
+            call.actor, call.target, session, digest, pieces, chunk, call.request.content_length
         )
     except RangeInvalid as error:
         raise _with_progress(error, call, session) from error

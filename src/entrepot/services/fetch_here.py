@@ -279,5 +279,5 @@ class Fetch:
                 at=spool.size,
             )
             # What its leader may have stored and not told: nobody can point at that any more.
-            self._means.store.remove(row.id)
+            await asyncio.to_thread(self._means.store.remove, row.id)
         return leader

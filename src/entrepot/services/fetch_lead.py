@@ -285,7 +285,7 @@ class Leading:
         size = spool.size
         if not await self._means.database.write(lambda tx: self._store(tx, size, stamp)):
             # Another process leads by now and stores its own; nobody points at ours.
-            self._means.store.remove(self._id)
+            await asyncio.to_thread(self._means.store.remove, self._id)
         log.info(
             "blob.fetched", digest=str(self._digest), size=size, upstream=self._source.upstream_id
         )

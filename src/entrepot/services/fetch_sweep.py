@@ -38,7 +38,7 @@ class FetchSweep:
         ):
             return False
         # Its leader may have stored the bytes; without the row nothing can point at them.
-        self._means.store.remove(row.id)
+        await asyncio.to_thread(self._means.store.remove, row.id)
         return True
 
     def _remove_spools(self, known: set[str]) -> int:

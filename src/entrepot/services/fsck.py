@@ -9,22 +9,31 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from entrepot.blobs.store import BlobStore, StoredObject
-from entrepot.db import blobs, fsck, scrub, tombstones
+from entrepot.blobs.store import BlobStore, StoredObject, upload_of
+from entrepot.db import fsck, scrub, tombstones
 from entrepot.db.database import Database, Transaction
 from entrepot.db.fsck import Account, StoredBody
 from entrepot.db.scrub import Affected
 from entrepot.model.clock import Clock
 from entrepot.model.digests import is_named
-from entrepot.model.errors import DigestInvalid, ManifestInvalid, ObjectMissing, StorageFailed
+from entrepot.model.errors import (
+    DigestInvalid,
+    ManifestInvalid,
+    ObjectMissing,
+    StorageFailed,
+    Unavailable,
+)
 from entrepot.model.ids import new_id
 from entrepot.model.manifests import ManifestLimits, read_manifest
 from entrepot.model.stored import LinkedBlob
 from entrepot.services.collection_guard import CollectionGuard
+from entrepot.services.objects import find_segments
 
 UNKNOWN = "object that nothing knows"
 _PAGE = 500
 _BODIES = 16
+_AT_ONCE = 8  # questions to the store: over a network each takes its time
+_AWAY = (StorageFailed, Unavailable)
 _MOST = 1_000  # that one question reports
 _UNLIMITED = ManifestLimits(layers=1 << 30, index_children=1 << 30, annotation_bytes=1 << 30)
 
@@ -109,7 +118,7 @@ class Fsck:
         while True:
             async with self._database.read(scan=True) as tx:
                 found = await scrub.page(tx, after=after, limit=_PAGE)
-            for blob in await asyncio.to_thread(self._suspects, found):
+            for blob in await self._suspects(found):
                 finding = await self._look_again(blob)
                 if finding is not None:
                     yield finding
@@ -119,15 +128,37 @@ class Fsck:
                 return
             after = found[-1].digest
 
-    def _suspects(self, found: list[LinkedBlob]) -> list[LinkedBlob]:
-        return [blob for blob in found if not blob.is_damaged and not self._is_there(blob)]
+    async def _suspects(self, found: list[LinkedBlob]) -> list[LinkedBlob]:
+        """Undamaged blobs whose object the store does not show as it should be."""
+        known = [blob for blob in found if not blob.is_damaged]
+        looking = (self._require_all(known[number::_AT_ONCE]) for number in range(_AT_ONCE))
+        return [blob for suspects in await asyncio.gather(*looking) for blob in suspects]
 
-    def _is_there(self, blob: LinkedBlob) -> bool:
-        try:
-            self._store.open(blob.storage_key, blob.size)
-        except (ObjectMissing, StorageFailed):
-            return False
-        return True
+    async def _require_all(self, found: list[LinkedBlob]) -> list[LinkedBlob]:
+        """Those of some blobs that are not there; in one thread, but for those in segments."""
+        whole = [blob for blob in found if upload_of(blob.storage_key) is None]
+        suspects = await asyncio.to_thread(self._missing, whole)
+        for blob in found:
+            if upload_of(blob.storage_key) is not None:
+                try:
+                    await self._require(blob)
+                except (ObjectMissing, *_AWAY):
+                    suspects.append(blob)
+        return suspects
+
+    def _missing(self, found: list[LinkedBlob]) -> list[LinkedBlob]:
+        missing: list[LinkedBlob] = []
+        for blob in found:
+            try:
+                self._store.require(blob.storage_key, blob.size)
+            except (ObjectMissing, *_AWAY):
+                missing.append(blob)
+        return missing
+
+    async def _require(self, blob: LinkedBlob) -> None:
+        """Ask for all objects of a blob. Raises ObjectMissing, StorageFailed, Unavailable."""
+        for part in await find_segments(self._database, blob):
+            await asyncio.to_thread(self._store.require, part.key, part.size)
 
     async def _look_again(self, seen: LinkedBlob) -> Finding | None:
         async with self._database.read() as tx:
@@ -137,8 +168,8 @@ class Fsck:
             return None
         where = _where(holders)
         try:
-            self._store.open(blob.storage_key, blob.size)
-        except StorageFailed:
+            await self._require(blob)
+        except _AWAY:
             return Finding("object that the store cannot read", blob.digest, where)
         except ObjectMissing:
             now = self._clock.now()
@@ -172,7 +203,7 @@ class Fsck:
             yield await self._mended(finding, partial(self._bury, stored=stored))
 
     async def _bury(self, tx: Transaction, stored: StoredObject) -> None:
-        if not await blobs.is_key_known(tx, stored.name):
+        if await fsck.find_unknown(tx, [stored.name]):
             due_at = self._clock.now() + self._limits.delay
             await tombstones.bury(
                 tx, storage_key=stored.name, digest="", size=stored.size, due_at=due_at

@@ -5,7 +5,7 @@ whoever could send it again, a failure of ours for whoever wants the bytes.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -23,7 +23,7 @@ from entrepot.model.errors import (
     StorageFull,
     Unavailable,
 )
-from entrepot.model.stored import LinkedBlob, StoredManifest
+from entrepot.model.stored import LinkedBlob, Segment, StoredManifest
 from entrepot.telemetry.observe import Observe, ignore
 
 _LARGE = 256 * 1024  # what is hashed in a thread
@@ -40,6 +40,18 @@ def is_whole(store: BlobStore, blob: LinkedBlob) -> bool:
         return store.stamp(blob.storage_key, blob.size) == blob.stamp
     except (ObjectMissing, StorageFailed):
         return False
+
+
+async def find_segments(database: Database, blob: LinkedBlob) -> Sequence[Segment]:
+    """The objects that a blob consists of. Raises ObjectMissing where too little is known of it."""
+    if (upload_key := upload_of(blob.storage_key)) is None:
+        return [Segment(0, blob.size, blob.storage_key)]
+    async with database.read() as tx:
+        found = await segments.find(tx, upload_key)
+    if sum(segment.size for segment in found) != blob.size:
+        message = "a stored blob lacks some of its segments"
+        raise ObjectMissing(message, digest=blob.digest, key=blob.storage_key)
+    return found
 
 
 async def require_whole(found: StoredManifest) -> None:
@@ -102,11 +114,9 @@ class Objects:
 
     async def _open(self, blob: LinkedBlob) -> File | Stored:
         """One that is still in segments takes one more statement, until they are joined."""
-        if (upload_key := upload_of(blob.storage_key)) is None:
+        if upload_of(blob.storage_key) is None:
             return self._store.open(blob.storage_key, blob.size)
-        async with self._database.read() as tx:
-            found = await segments.find(tx, upload_key)
-        return self._store.open_segments(found)
+        return self._store.open_segments(await find_segments(self._database, blob))
 
     async def examine(
         self, blob: LinkedBlob, pause: Callable[[int], Awaitable[None]] | None = None
@@ -118,7 +128,7 @@ class Objects:
         """
         digest = Digest.parse(blob.digest)
         try:
-            keys = await self._keys(blob)
+            keys = [segment.key for segment in await find_segments(self._database, blob)]
             found = await self._store.read_back(keys, digest.algorithm, pause)
         except ObjectMissing as error:
             await self._note_damaged(blob, error.message, stamp=blob.stamp)
@@ -133,12 +143,6 @@ class Objects:
         if blob.is_damaged:
             log.info("blob.restored", digest=blob.digest, key=blob.storage_key)
         return found
-
-    async def _keys(self, blob: LinkedBlob) -> list[str]:
-        if (upload_key := upload_of(blob.storage_key)) is None:
-            return [blob.storage_key]
-        async with self._database.read() as tx:
-            return [segment.key for segment in await segments.find(tx, upload_key)]
 
     async def _examine_once(self, blob: LinkedBlob) -> Found:
         """Examine for all who ask meanwhile; it outlives each of them."""

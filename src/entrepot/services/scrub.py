@@ -18,7 +18,7 @@ from entrepot.db.database import Database, Transaction
 from entrepot.db.scrub import Affected, Damaged
 from entrepot.model.clock import DAY, HOUR, Clock
 from entrepot.model.digests import is_named
-from entrepot.model.errors import ObjectMissing, StorageFailed
+from entrepot.model.errors import ObjectMissing, StorageFailed, Unavailable
 from entrepot.model.stored import LinkedBlob
 from entrepot.services.objects import Objects
 from entrepot.telemetry.observe import Observe, ignore
@@ -212,7 +212,7 @@ class Scrub:
             await self._objects.examine(blob, self._pace.pause)
         except ObjectMissing as error:
             outcome, why = "damaged", error.message
-        except StorageFailed as error:
+        except (StorageFailed, Unavailable) as error:
             # A store that fails proves nothing: look again later.
             outcome, why = "unreadable", f"{error.message} ({error.__cause__})"
             self._observe("failures", 1)

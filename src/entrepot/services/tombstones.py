@@ -6,15 +6,17 @@ from dataclasses import dataclass
 
 import structlog
 
-from entrepot.blobs.store import BlobStore
+from entrepot.blobs.store import BlobStore, upload_of
 from entrepot.db import collection, tombstones
 from entrepot.db.database import Database, Transaction
 from entrepot.db.tombstones import Tombstone
 from entrepot.model.clock import DAY, MINUTE, Clock
 from entrepot.model.errors import EntrepotError
 from entrepot.services.collection_guard import CollectionGuard
+from entrepot.services.upload_ends import remove_segments
 
 _BATCH = 100
+_AT_ONCE = 8
 
 log = structlog.get_logger()
 
@@ -51,7 +53,8 @@ class Tombstones:
             found = await tombstones.find_due(tx, now=now, limit=_BATCH)
         if not found or not await self._guard.begin():
             return Removed()
-        errors = await asyncio.to_thread(self._remove, found)
+        errors = await self._remove_objects([t for t in found if not _is_parts(t)])
+        errors |= await self._remove_parts([t for t in found if _is_parts(t)])
         for tombstone in found:
             if error := errors.get(tombstone.storage_key):
                 log.warning(
@@ -77,6 +80,28 @@ class Tombstones:
         count, size = await self._database.write(work, durable=False)
         return Removed(count, size, len(errors))
 
+    async def _remove_objects(self, found: Sequence[Tombstone]) -> dict[str, str]:
+        """Delete objects, some at once where each waits for the network."""
+        threads = _AT_ONCE if self._store.has_segments else 1
+        parts = (found[number::threads] for number in range(threads))
+        errors: dict[str, str] = {}
+        for some in await asyncio.gather(
+            *(asyncio.to_thread(self._remove, part) for part in parts)
+        ):
+            errors |= some
+        return errors
+
+    async def _remove_parts(self, found: Sequence[Tombstone]) -> dict[str, str]:
+        """Delete all that uploads left which are blobs no more; what went wrong, by key."""
+        errors: dict[str, str] = {}
+        for tombstone in found:
+            upload_key = upload_of(tombstone.storage_key) or ""
+            try:
+                await remove_segments(self._database, self._store, upload_key)
+            except EntrepotError as error:
+                errors[tombstone.storage_key] = _why(error)
+        return errors
+
     def _remove(self, found: Sequence[Tombstone]) -> dict[str, str]:
         """Delete objects; what went wrong, by key."""
         errors: dict[str, str] = {}
@@ -84,8 +109,16 @@ class Tombstones:
             try:
                 self._store.remove(tombstone.storage_key)
             except EntrepotError as error:
-                errors[tombstone.storage_key] = str(error.__cause__ or error.message)
+                errors[tombstone.storage_key] = _why(error)
         return errors
+
+
+def _is_parts(tombstone: Tombstone) -> bool:
+    return upload_of(tombstone.storage_key) is not None
+
+
+def _why(error: EntrepotError) -> str:
+    return str(error.__cause__ or error.message)
 
 
 def _pause(failures: int) -> int:

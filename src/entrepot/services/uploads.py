@@ -1,7 +1,8 @@
 """Receiving blobs: sessions, chunks and commits.
 
 A session belongs to one repository and one credential. Its bytes are in the store, its size in the
-database; one writer at a time has it, from before its first byte until its last write has ended.
+database. In a folder one writer at a time has it, from before its first byte until its last write
+has ended; in an object store each writes objects of its own, and the row says whose count.
 """
 
 from collections.abc import AsyncIterator
@@ -9,33 +10,43 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
-from entrepot.blobs.store import BlobStore, Placed, Upload
-from entrepot.db import blobs, uploads
+from entrepot.blobs.store import BlobStore, Placed, Upload, upload_of
+from entrepot.db import blobs, segments, uploads
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Action, Actor, Repository
 from entrepot.model.clock import DAY, Clock
 from entrepot.model.digests import Digest
 from entrepot.model.errors import (
     Conflict,
-    DigestInvalid,
     EntrepotError,
     ObjectMissing,
-    RangeInvalid,
     StorageFailed,
     TooManyRequests,
     UploadUnknown,
 )
 from entrepot.model.ranges import ByteRange
 from entrepot.model.stored import UploadSession
+from entrepot.services import upload_ends
 from entrepot.services.access import Access
 from entrepot.services.addresses import Address, Addresses
 from entrepot.services.holdings import hold_blob, keep_object
 from entrepot.services.live_hashes import LiveHashes
 from entrepot.services.quotas import judge
+from entrepot.services.upload_checks import (
+    BUSY,
+    NO_UPLOAD,
+    UploadBusy,
+    discard,
+    read_open,
+    refuse_changed,
+    require_committed,
+    require_digest,
+    require_length,
+    require_next,
+)
 
 # How long a finished session is known: for a repeated PUT, and a manifest behind an expiry.
 _REMEMBERED = DAY
-_NO_UPLOAD = "no such upload here; start a new one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +56,6 @@ class UploadLimits:
     expire: int
     grace: int
     open_per_token: int
-
-
-class UploadBusy(RangeInvalid):
-    """Another request writes to the session: try again from where it will end."""
 
 
 class Uploads:
@@ -115,21 +122,26 @@ class Uploads:
                 now=self._clock.now(),
             )
         if session is None:
-            raise UploadUnknown(_NO_UPLOAD, upload=upload_id[:64])
+            raise UploadUnknown(NO_UPLOAD, upload=upload_id[:64])
         return session
 
     async def append(
-        self, session: UploadSession, pieces: AsyncIterator[bytes], chunk: ByteRange | None
+        self,
+        session: UploadSession,
+        pieces: AsyncIterator[bytes],
+        chunk: ByteRange | None,
+        length: int | None = None,
     ) -> UploadSession:
         """Add bytes; the session as it is then.
 
-        `chunk` is where the client says they belong. When the body breaks off, what came counts and
-        the reason is raised. Raises RangeInvalid (with what we have), UploadBusy, UploadUnknown,
-        SizeInvalid, StorageFull, StorageFailed, and what ended the body.
+        `chunk` is where the client says they belong, `length` how many it has announced. When the
+        body breaks off, what came counts and the reason is raised. Raises RangeInvalid (with what
+        we have), UploadBusy, UploadUnknown, SizeInvalid, StorageFull, StorageFailed, and what ended
+        the body.
         """
         async with self._locked(session) as (upload, current):
             require_next(current, chunk)
-            after, stopped = await self._receive(upload, current, pieces)
+            after, stopped = await self._receive(upload, current, pieces, length)
             if stopped is not None:
                 raise stopped
             require_length(current, after, chunk)
@@ -143,21 +155,22 @@ class Uploads:
         digest: Digest,
         pieces: AsyncIterator[bytes],
         chunk: ByteRange | None,
+        length: int | None = None,
     ) -> list[str]:
         """Add the last bytes, check the digest, and make the blob part of the repository, durably.
 
         What to warn of. Raises DigestInvalid, Denied, and what `append` raises.
         """
         if session.committed_at is not None:
-            await self._require_committed(session, digest)
+            await require_committed(self._database, session, digest)
             return []
         async with self._locked(session) as (upload, current):
             require_next(current, chunk)
-            after, stopped = await self._receive(upload, current, pieces)
+            after, stopped = await self._receive(upload, current, pieces, length)
             if stopped is not None:
                 raise stopped
             require_length(current, after, chunk)
-            await self._require_digest(upload, after, digest)
+            await require_digest(upload, after, digest, boot_id=self._store.boot_id)
             async with self._distrusting(upload, after):
                 placed = await upload.commit()
             warnings = await self._database.write(
@@ -165,15 +178,6 @@ class Uploads:
             )
             self._live.drop(after.id)
             return warnings
-
-    async def _require_committed(self, session: UploadSession, digest: Digest) -> None:
-        """A client that did not hear our 201 asks again. Raises UploadUnknown."""
-        if session.digest == str(digest):
-            async with self._database.read() as tx:
-                blob = await blobs.find(tx, session.repository_id, str(digest))
-            if blob is not None and not blob.is_damaged:
-                return
-        raise UploadUnknown(_NO_UPLOAD, upload=session.id)
 
     async def _link(
         self,
@@ -189,7 +193,18 @@ class Uploads:
         protected_until = now + self._limits.grace
         repository = await self._access.admit(tx, actor, Action.PUSH, address)
         if not isinstance(repository, Repository) or repository.id != session.repository_id:
-            raise UploadUnknown(_NO_UPLOAD, upload=session.id)
+            raise UploadUnknown(NO_UPLOAD, upload=session.id)
+        if not await uploads.commit(
+            tx,
+            session.id,
+            digest=digest,
+            size=session.size,
+            now=now,
+            expires_at=now + _REMEMBERED,
+        ):
+            # Somebody, perhaps we, has committed the session before, or has added to it.
+            await refuse_changed(tx, session, besides=digest)
+            return []
         await keep_object(
             tx,
             self._store,
@@ -203,19 +218,16 @@ class Uploads:
         grew = await hold_blob(
             tx, repository, digest, session.size, now=now, protected_until=protected_until
         )
-        if not await uploads.commit(
-            tx,
-            session.id,
-            digest=digest,
-            size=session.size,
-            now=now,
-            expires_at=now + _REMEMBERED,
-        ):
-            raise UploadUnknown(_NO_UPLOAD, upload=session.id)
+        if self._store.has_segments and upload_of(placed.key) is None:
+            await segments.delete(tx, session.storage_key)
         return await judge(tx, repository, grew=grew)
 
     async def cancel(self, session: UploadSession) -> None:
         """End a session and forget its bytes. Raises UploadUnknown, UploadBusy."""
+        if self._store.has_segments:
+            if not await self._end(session, expired_by=upload_ends.ANY_TIME):
+                raise UploadUnknown(NO_UPLOAD, upload=session.id)
+            return
         async with self._locked(session) as (upload, _):
             await self._forget(upload, session)
 
@@ -225,7 +237,10 @@ class Uploads:
             old = await uploads.expired(tx, now=self._clock.now(), limit=limit)
         for session in old:
             if session.committed_at is not None:
-                await self._delete_row(session.id)
+                await upload_ends.forget_committed(self._database, self._store, session)
+                continue
+            if self._store.has_segments:
+                await self._end(session, expired_by=self._clock.now())
                 continue
             upload = self._store.upload(session.storage_key)
             try:
@@ -238,32 +253,29 @@ class Uploads:
                 await upload.close()
         return len(old)
 
+    async def _end(self, session: UploadSession, *, expired_by: int) -> bool:
+        """End an open session in an object store; whether it is ended."""
+        now = self._clock.now()
+        is_ended = await upload_ends.end(self._database, session, now=now, expired_by=expired_by)
+        if is_ended:
+            self._live.drop(session.id)
+        return is_ended
+
     async def _is_expired(self, session: UploadSession) -> bool:
         """Whether it still is, under the lock: a writer may just have ended."""
         async with self._database.read() as tx:
             return await uploads.is_expired(tx, session.id, now=self._clock.now())
 
     async def sweep_strays(self) -> int:
-        """Remove upload files that no session knows, once they are old; how many.
+        """Remove what no session knows, files once they are old; how many.
 
         Their rows were lost with the power: sessions are committed without waiting for the disk.
+        Or their repository went.
         """
+        if self._store.has_segments:
+            return await upload_ends.bury_strays(self._database, now=self._clock.now())
         moment = (self._clock.now() - self._limits.expire) / 1_000_000
-        strays = 0
-        for key in self._store.staged_before(moment):
-            async with self._database.read(scan=True) as tx:
-                if await uploads.is_known(tx, key):
-                    continue
-            upload = self._store.upload(key)
-            try:
-                upload.open(is_new=True)
-                await upload.discard()
-                strays += 1
-            except Conflict:
-                continue
-            finally:
-                await upload.close()
-        return strays
+        return await upload_ends.clear_stray_files(self._database, self._store, moment)
 
     async def count_open(self) -> int:
         """How many sessions are open now."""
@@ -277,13 +289,12 @@ class Uploads:
         try:
             try:
                 upload.open(is_new=session.size == 0)
-                locked = await self._current(session)
+                locked = await read_open(self._database, self._store, session)
                 upload.resume(locked.size, locked.segments)
             except Conflict as error:
-                message = "another request writes to this upload; ask for its status, then go on"
-                raise UploadBusy(message, size=session.size) from error
+                raise UploadBusy(BUSY, size=session.size) from error
             except ObjectMissing as error:
-                raise UploadUnknown(_NO_UPLOAD, upload=session.id) from error
+                raise UploadUnknown(NO_UPLOAD, upload=session.id) from error
             except UploadUnknown:
                 await upload.discard()  # it ended before we had the lock; make no new file of it
                 raise
@@ -291,25 +302,19 @@ class Uploads:
         finally:
             await upload.close()
 
-    async def _current(self, session: UploadSession) -> UploadSession:
-        async with self._database.read() as tx:
-            current = await uploads.get(tx, session.id)
-        if current is None or current.committed_at is not None:
-            raise UploadUnknown(_NO_UPLOAD, upload=session.id)
-        return current
-
     @asynccontextmanager
     async def _distrusting(self, upload: Upload, session: UploadSession) -> AsyncIterator[None]:
         """End the session when the disk fails under it.
 
         The kernel reports a failed sync once; nothing written before can be trusted again. Only the
         store's failures count: after a failed COMMIT nobody knows whether a row points at the
-        bytes.
+        bytes. Objects that were acknowledged are in their store, whatever fails now.
         """
         try:
             yield
         except StorageFailed:
-            await self._forget(upload, session)
+            if not self._store.has_segments:
+                await self._forget(upload, session)
             raise
 
     async def _forget(self, upload: Upload, session: UploadSession) -> None:
@@ -328,66 +333,57 @@ class Uploads:
             self._store.remove(session.storage_key)
         self._live.drop(session.id)
 
-    async def _delete_row(self, upload_id: str) -> None:
-        await self._database.write(lambda tx: uploads.delete(tx, upload_id), durable=False)
-
     async def _receive(
-        self, upload: Upload, session: UploadSession, pieces: AsyncIterator[bytes]
+        self,
+        upload: Upload,
+        session: UploadSession,
+        pieces: AsyncIterator[bytes],
+        length: int | None,
     ) -> tuple[UploadSession, EntrepotError | None]:
         """Write what comes and note it; what stopped it, if anything did."""
         running = self._live.take(session)
-        async with self._distrusting(upload, session):
-            size, stopped = await upload.append(
-                pieces, session.size, [running] if running is not None else []
-            )
-        if size == session.size:
-            if running is not None:
-                self._live.keep(session.id, size, running)
-            return session, stopped
-        digest = f"{session.algorithm}:{running.hexdigest()}" if running is not None else None
-        after = replace(session, size=size, digest=digest, boot_id=self._store.boot_id)
-        expires_at = self._clock.now() + self._limits.expire
-        if not await self._database.write(
-            lambda tx: uploads.advance(
-                tx,
-                session.id,
-                size_before=session.size,
+        hashes = [running] if running is not None else []
+        try:
+            async with self._distrusting(upload, session):
+                size, stopped = await upload.append(pieces, session.size, hashes, length)
+        except BaseException:
+            if self._store.has_segments:
+                await discard(upload, self._store)
+            raise
+        after = session
+        if size > session.size:
+            digest = f"{session.algorithm}:{running.hexdigest()}" if running is not None else None
+            after = replace(
+                session,
                 size=size,
                 digest=digest,
                 boot_id=self._store.boot_id,
-                expires_at=expires_at,
-            ),
-            durable=False,
-        ):
-            await upload.discard()
-            raise UploadUnknown(_NO_UPLOAD, upload=session.id)
+                segments=(*session.segments, *upload.added),
+            )
+            await self._note(upload, session, after)
         if running is not None:
             self._live.keep(session.id, size, running)
         return after, stopped
 
-    async def _require_digest(self, upload: Upload, session: UploadSession, digest: Digest) -> None:
-        """The one place where a pushed blob's digest is checked. Raises DigestInvalid.
+    async def _note(self, upload: Upload, before: UploadSession, after: UploadSession) -> None:
+        """Acknowledge bytes, if nobody was faster. Raises UploadBusy, UploadUnknown."""
+        expires_at = self._clock.now() + self._limits.expire
 
-        The row's digest counts while the machine has not started anew since: the bytes it speaks of
-        are then in the file, though perhaps not yet on the disk, and `commit` syncs them.
-        """
-        known = session.digest if session.boot_id == self._store.boot_id else None
-        if known is None or known.partition(":")[0] != digest.algorithm:
-            known = f"{digest.algorithm}:{await upload.digest(digest.algorithm, session.size)}"
-        if known != str(digest):
-            message = f"the {session.size} bytes sent have the digest {known}"
-            raise DigestInvalid(message, digest=str(digest))
+        async def work(tx: Transaction) -> None:
+            is_ours = await uploads.advance(
+                tx,
+                before.id,
+                size_before=before.size,
+                size=after.size,
+                digest=after.digest,
+                boot_id=self._store.boot_id,
+                expires_at=expires_at,
+            )
+            if not is_ours or not await segments.add(tx, before.storage_key, upload.added):
+                await refuse_changed(tx, before)
 
-
-def require_next(session: UploadSession, chunk: ByteRange | None) -> None:
-    """A chunk begins where the upload ends. Raises RangeInvalid."""
-    if chunk is not None and chunk.start != session.size:
-        message = f"the next chunk begins at {session.size}"
-        raise RangeInvalid(message, size=session.size)
-
-
-def require_length(before: UploadSession, after: UploadSession, chunk: ByteRange | None) -> None:
-    """A chunk is as long as it says. Raises RangeInvalid, with what we have now."""
-    if chunk is not None and after.size - before.size != chunk.length:
-        message = f"Content-Range and the body's length differ; we have {after.size} bytes"
-        raise RangeInvalid(message, size=after.size)
+        try:
+            await self._database.write(work, durable=False)
+        except (UploadUnknown, UploadBusy):
+            await discard(upload, self._store)
+            raise

@@ -18,6 +18,7 @@ from entrepot.telemetry.caching import CACHING_METRICS, CachingTally
 from entrepot.telemetry.collection import COLLECTION_METRICS, CollectionTally
 from entrepot.telemetry.declared import Declared
 from entrepot.telemetry.delivery import DELIVERY_METRICS, DeliveryTally
+from entrepot.telemetry.joining import JOINING_METRICS, JoiningTally
 from entrepot.telemetry.retention import RETENTION_METRICS, RetentionTally
 from entrepot.telemetry.scrub import SCRUB_METRICS, ScrubTally
 from entrepot.telemetry.upstreams import UPSTREAM_METRICS, UpstreamTally
@@ -84,6 +85,7 @@ METRICS = (
     *DELIVERY_METRICS,
     *USAGE_METRICS,
     *SCRUB_METRICS,
+    *JOINING_METRICS,
     *COLLECTION_METRICS,
     *RETENTION_METRICS,
 )
@@ -165,6 +167,7 @@ class Metrics:
         self.delivery = DeliveryTally(self._registry)
         self.usage = UsageTally(self._registry)
         self.scrub = ScrubTally(self._registry)
+        self.joining = JoiningTally(self._registry)
         self.collection = CollectionTally(self._registry)
         self.retention = RetentionTally(self._registry)
         self._open_uploads = Gauge(

@@ -1,0 +1,196 @@
+"""Joining: a blob that is still the segments of its upload becomes one object.
+
+Until then each pull of it takes one more statement and comes from the store through us. One process
+at a time joins. That saves work and no more: each attempt writes an object of its own, and the
+blob's row says which counts.
+"""
+
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import structlog
+
+from entrepot.blobs.store import BlobStore, Placed, Upload, upload_of
+from entrepot.blobs.stored import Stored, pieces_of
+from entrepot.db import blobs, installation, segments, tombstones
+from entrepot.db.database import Database, Transaction
+from entrepot.model.clock import MINUTE, Clock
+from entrepot.model.digests import Digest, new_hash
+from entrepot.model.errors import Conflict, EntrepotError, ObjectMissing
+from entrepot.model.stored import LinkedBlob
+from entrepot.services.objects import Objects, find_segments
+from entrepot.telemetry.observe import Observe, ignore
+
+_LEASE = "segments.join"
+_FREE = "0"
+_LEASE_TIME = 2 * MINUTE
+_RENEW_SECONDS = 30.0
+_PAGE = 100
+_PIECE_BYTES = 1024 * 1024
+# More would need parts so large that they fill the memory on their way.
+_MOST_BYTES = 128 * 1024**3
+
+log = structlog.get_logger()
+
+
+class LeaseLost(Conflict):
+    """Another process joins."""
+
+
+class Joining:
+    """Joins what is in segments. `delay` is how long these stay for pulls in progress, in µs."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: BlobStore,
+        objects: Objects,
+        clock: Clock,
+        *,
+        delay: int,
+        observe: Observe = ignore,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._objects = objects
+        self._clock = clock
+        self._delay = delay
+        self._observe = observe
+        self._lease = ""
+
+    async def sweep(self) -> int:
+        """Join what there is, unless somebody does; how many blobs.
+
+        Raises Unavailable, StorageFailed, LeaseLost.
+        """
+        if not await self._claim():
+            return 0
+        count, after = 0, ""
+        try:
+            while found := await self._page(after):
+                for blob in found:
+                    count += await self._join_if_right(blob)
+                after = found[-1].digest
+        finally:
+            await self._replace(self._lease, _FREE)
+        return count
+
+    async def count_unjoined(self) -> int:
+        """How many blobs are in segments now."""
+        async with self._database.read(scan=True) as tx:
+            return await segments.count_unjoined(tx)
+
+    async def _page(self, after: str) -> list[LinkedBlob]:
+        async with self._database.read(scan=True) as tx:
+            return await segments.find_unjoined(tx, after=after, most=_MOST_BYTES, limit=_PAGE)
+
+    async def _join_if_right(self, blob: LinkedBlob) -> bool:
+        """Join one; what is damaged is noted, and what the store cannot do waits."""
+        try:
+            return await self._join(blob)
+        except LeaseLost:
+            raise
+        except ObjectMissing:
+            await self._examine(blob)
+        except EntrepotError as error:
+            self._observe("failures", 1)
+            log.warning("blob.unjoined", digest=blob.digest, error=error.message)
+        return False
+
+    async def _examine(self, blob: LinkedBlob) -> None:
+        """Have it looked at as scrub does, which says what is wrong and that it is."""
+        try:
+            await self._objects.examine(blob)
+        except EntrepotError as error:
+            log.warning("blob.unjoined", digest=blob.digest, error=error.message)
+
+    async def _join(self, blob: LinkedBlob) -> bool:
+        """Whether the blob is one object now. Raises ObjectMissing where it is damaged or gone."""
+        upload = self._store.upload(upload_of(blob.storage_key) or "")
+        try:
+            placed = await self._copy(blob, upload)
+            is_moved = await self._database.write(lambda tx: self._move(tx, blob, placed))
+            if not is_moved:
+                await upload.discard()
+                return False
+        finally:
+            await upload.close()
+        self._observe("blobs", 1)
+        self._observe("bytes", blob.size)
+        log.info("blob.joined", digest=blob.digest, size=blob.size)
+        return True
+
+    async def _copy(self, blob: LinkedBlob, upload: Upload) -> Placed:
+        """Make one object of the segments, if they are right. Raises ObjectMissing."""
+        stored = self._store.open_segments(await find_segments(self._database, blob))
+        try:
+            await self._send(blob, stored, upload)
+            return await upload.commit()
+        except BaseException:
+            with suppress(EntrepotError):  # the segments' tombstone removes what is left
+                await upload.discard()
+            raise
+        finally:
+            stored.close()
+
+    async def _send(self, blob: LinkedBlob, stored: Stored, upload: Upload) -> None:
+        digest = Digest.parse(blob.digest)
+        running = new_hash(digest.algorithm)
+        upload.open(is_new=True)
+        upload.resume(0, ())
+        size, stopped = await upload.append(self._pieces(stored), 0, [running], blob.size)
+        if stopped is not None:
+            raise stopped
+        if size != blob.size or running.hexdigest() != digest.hex:
+            message = "the segments of a blob have another digest"
+            raise ObjectMissing(message, digest=blob.digest, key=blob.storage_key)
+
+    async def _move(self, tx: Transaction, blob: LinkedBlob, placed: Placed) -> bool:
+        """Let the blob live there, and its segments go; False when it left them meanwhile."""
+        if not await blobs.move(tx, blob, storage_key=placed.key, stamp=placed.stamp):
+            return False
+        due_at = self._clock.now() + self._delay
+        await tombstones.bury(
+            tx, storage_key=blob.storage_key, digest=blob.digest, size=blob.size, due_at=due_at
+        )
+        return True
+
+    async def _pieces(self, stored: Stored) -> AsyncIterator[bytes]:
+        """All bytes, for as long as nobody else joins. Raises ObjectMissing, Conflict."""
+        renewed = time.monotonic()
+        async for piece in pieces_of(stored, 0, _PIECE_BYTES):
+            if time.monotonic() - renewed > _RENEW_SECONDS:
+                renewed = time.monotonic()
+                await self._renew()
+            yield piece
+
+    async def _claim(self) -> bool:
+        """Whether we are the one who joins."""
+        mine = self._new_lease()
+
+        async def work(tx: Transaction) -> bool:
+            seen = await installation.keep(tx, _LEASE, _FREE)
+            if int(seen.partition(" ")[0]) > self._clock.now():
+                return False
+            return await installation.replace(tx, _LEASE, seen, mine)
+
+        self._lease = mine
+        return await self._database.write(work, durable=False)
+
+    async def _renew(self) -> None:
+        """Raises LeaseLost when somebody took us for dead."""
+        before, after = self._lease, self._new_lease()
+        if not await self._replace(before, after):
+            raise LeaseLost("another process joins by now")
+        self._lease = after
+
+    async def _replace(self, before: str, after: str) -> bool:
+        return await self._database.write(
+            lambda tx: installation.replace(tx, _LEASE, before, after), durable=False
+        )
+
+    def _new_lease(self) -> str:
+        """Until when it is ours, and a word that no other has."""
+        return f"{self._clock.now() + _LEASE_TIME} {secrets.token_hex(8)}"
