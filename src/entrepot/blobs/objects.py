@@ -17,6 +17,7 @@ import obstore
 from entrepot.blobs.answers import File
 from entrepot.blobs.objects_abandoned import abort_before
 from entrepot.blobs.objects_check import check
+from entrepot.blobs.objects_clock import read_clock
 from entrepot.blobs.objects_faults import read_refusal, store_faults, wrong_size
 from entrepot.blobs.objects_place import Place, way_to_read, way_to_write
 from entrepot.blobs.objects_read import Reader
@@ -59,6 +60,10 @@ class ObjectStore:
     def prepare(self) -> None:
         """Try everything once. Raises StartRefused, with the remedy."""
         check(self._place, self._sends, self._asks)
+
+    def read_clock(self) -> int:
+        """The store's clock, in µs, to the second. Raises StorageFailed, Unavailable."""
+        return read_clock(self._sends, self._asks)
 
     def close(self) -> None:
         """Wait for the threads."""

@@ -72,7 +72,11 @@ async def _refusal(url: str) -> "_Refusal | None":
             f"{SETTING} cannot be read; write postgresql://USER:PASSWORD@HOST:PORT/NAME, with %XX"
             " in place of letters such as @ and / in the password"
         ) from None
-    defaults = {"connect_timeout": _CONNECT_SECONDS, "application_name": "entrepot start"}
+    defaults = {
+        "connect_timeout": _CONNECT_SECONDS,
+        "application_name": "entrepot start",
+        "target_session_attrs": "primary",
+    }
     try:
         async with asyncio.timeout(_SECONDS):
             async with await psycopg.AsyncConnection.connect(
@@ -85,22 +89,16 @@ async def _refusal(url: str) -> "_Refusal | None":
 
 
 async def _require_fit(connection: "psycopg.AsyncConnection[tuple[object, ...]]") -> None:
-    """Raises StartRefused for a standby, and for a user who may not make our tables."""
+    """Raises StartRefused for a user who may not make our tables."""
     cursor = await connection.execute(
         """
-        SELECT pg_is_in_recovery(),
-               current_user,
+        SELECT current_user,
                current_database(),
                to_regclass('alembic_version') IS NULL,
                COALESCE(has_schema_privilege(current_schema(), 'CREATE'), FALSE)
         """
     )
-    ((is_standby, user, name, is_empty, may_create),) = await cursor.fetchall()
-    if is_standby:
-        raise StartRefused(
-            f"the database takes no writes, because its server is a standby; name the primary in"
-            f" {SETTING}, or several hosts and ?target_session_attrs=read-write"
-        )
+    ((user, name, is_empty, may_create),) = await cursor.fetchall()
     if is_empty and not may_create:
         raise StartRefused(
             f"the user {user} may make no tables in the database {name}; run as its administrator:"
@@ -160,6 +158,11 @@ _REFUSALS: tuple[tuple[str, bool, str], ...] = (
         "resolve|translate host name|not known",
         False,
         f"correct the host in {SETTING}, or this machine's DNS",
+    ),
+    (
+        "hot standby|read-only",
+        False,
+        f"name the primary in {SETTING}, or all of its hosts: postgresql://…@HOST,HOST/NAME",
     ),
     (
         "too many (connections|clients)|connection slots",

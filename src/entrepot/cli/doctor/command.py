@@ -22,8 +22,9 @@ from entrepot.telemetry import logs
 def doctor(config: Path | None, *, as_json: bool) -> None:
     """Look at settings, database, store, clocks, certificates, disks and keys, and say what to do.
 
-    Servers may run meanwhile or not. It writes one object to the store, and deletes it again. Run
-    it as the user of the server, with the server's settings. Exits with 1 where it found an error.
+    Servers may run meanwhile or not. It writes objects of its own to the store, and deletes them
+    again. Run it as the user of the server, with the server's settings. Exits with 1 where it found
+    an error.
     """
     logs.configure("critical")  # the report says it all
     found = asyncio.run(_all(config))

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 
 from entrepot.cli.data_folder import require_existing
+from entrepot.cli.doctor.clocks import skew
 from entrepot.cli.doctor.finding import Finding, Part
 from entrepot.config import Settings, is_loopback
 from entrepot.db import vitals
@@ -10,14 +11,10 @@ from entrepot.db.database import Database
 from entrepot.db.migrate import HEAD
 from entrepot.db.reach import require_reachable
 from entrepot.db.vitals import ServerVitals
-from entrepot.model.clock import SECOND, Clock
+from entrepot.model.clock import Clock
 
 PART = Part("database")
-_CLOCK = Part("clock")
 _NODES = Part("nodes")
-
-_NOTICED, _TOO_MUCH = 2 * SECOND, 60 * SECOND
-SET_CLOCK = "let both machines follow NTP; `timedatectl` shows whether they do"
 
 
 async def require(settings: Settings) -> None:
@@ -42,17 +39,6 @@ async def examine(settings: Settings, database: Database, clock: Clock) -> Async
     for finding in (*_server(settings, server, schema), *_nodes(settings, server)):
         yield finding
     yield skew("the database", server.now, before, after)
-
-
-def skew(whose: str, theirs: int, before: int, after: int) -> Finding:
-    """How far a clock that was read between two looks at ours is from it, at least."""
-    distance = max(before - theirs, theirs - after, 0)
-    told = f"{distance / SECOND:.1f} s {'behind' if theirs < before else 'ahead of'} ours"
-    if distance > _TOO_MUCH:
-        return _CLOCK.error(f"the clock of {whose} is {told}", SET_CLOCK)
-    if distance > _NOTICED:
-        return _CLOCK.warning(f"the clock of {whose} is {told}", SET_CLOCK)
-    return _CLOCK.ok(f"the clock of {whose} tells our time")
 
 
 def _schema(found: str) -> str:

@@ -12,13 +12,13 @@ from entrepot.cli.doctor import addresses, certificates, database, folders, keys
 from entrepot.cli.doctor.finding import Finding, Part
 from entrepot.config import Settings, load
 from entrepot.db.database import Database
-from entrepot.model.clock import SystemClock
+from entrepot.model.clock import Clock, SystemClock
 from entrepot.model.errors import EntrepotError, SettingsInvalid
 from entrepot.parts import make_store
 from entrepot.services.rotation import recorded_key
 
 _SETTINGS = Part("settings")
-_SECONDS = 30.0
+_SECONDS = 60.0  # an object store that does not answer is asked again for half of that
 
 
 async def examine(config: Path | None) -> AsyncIterator[Finding]:
@@ -64,15 +64,17 @@ async def _stateful(settings: Settings) -> AsyncIterator[Finding]:
             found = [_silent(database.PART)]
         for finding in (*found, *keys.examine(settings, clock, recorded)):
             yield finding
-        async for finding in _store(settings, known):
+        async for finding in _store(settings, known, clock):
             yield finding
 
 
-async def _store(settings: Settings, known: Database | None) -> AsyncIterator[Finding]:
+async def _store(
+    settings: Settings, known: Database | None, clock: Clock
+) -> AsyncIterator[Finding]:
     bytes_ = make_store(settings)
     try:
         async with asyncio.timeout(_SECONDS):
-            found = [await store.examine(bytes_, settings.blobs.url)]
+            found = [each async for each in store.examine(settings, bytes_, clock)]
             if known is not None:
                 found.append(await store.collection(known, bytes_))
     except TimeoutError:

@@ -45,4 +45,6 @@ class Part:
         cause = error.__cause__
         if isinstance(error, StorageFailed) and isinstance(cause, OSError):
             return self.error(f"{found} ({cause.strerror})", remedy)  # that one was for clients
+        if store := error.values.get("store"):
+            return self.error(f"{found} ({store})", remedy)
         return self.error(found, said[0] if said else remedy)

@@ -1,25 +1,57 @@
-"""The store: whether an object comes back as it was written."""
+"""The store: whether objects come back as they were written, and whether it tells our time."""
 
 import asyncio
 import hashlib
 import secrets
 import time
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
+from entrepot.blobs.objects import ObjectStore
 from entrepot.blobs.store import BlobStore
+from entrepot.cli.doctor.clocks import skew
 from entrepot.cli.doctor.finding import Finding, Part
+from entrepot.config import Settings, is_loopback
 from entrepot.db.database import Database
+from entrepot.model.clock import SECOND, Clock
 from entrepot.model.errors import EntrepotError
 from entrepot.services.collection_guard import CollectionGuard
 
 PART = Part("store")
 _COLLECTION = Part("collection")
 _BYTES = 1 << 20
-_LOOK = "look at the disk of the store, and at its log; then run this again"
+_LOOK = "look at the store, its disk and its log; then run this again"
 
 
-async def examine(store: BlobStore, where: str) -> Finding:
-    """Write one object of random bytes, read it back, hash it, delete it."""
+async def examine(settings: Settings, store: BlobStore, clock: Clock) -> AsyncIterator[Finding]:
+    """Write, read, hash and delete objects of random bytes, as a start does or as a push."""
+    if not isinstance(store, ObjectStore):
+        yield await _folder(store, settings.blobs.url)
+        return
+    started = time.perf_counter()
+    try:
+        await asyncio.to_thread(store.prepare)
+        before = clock.now()
+        theirs = await asyncio.to_thread(store.read_clock)
+        after = clock.now()
+    except EntrepotError as error:
+        yield PART.failed(error, _LOOK)
+        return
+    yield PART.ok(f"{settings.blobs.url} gave objects back as they were written{_in(started)}")
+    yield skew("the object store", theirs, before - SECOND, after)
+    endpoint = settings.blobs.endpoint
+    if endpoint.startswith("http://") and not is_loopback(urlsplit(endpoint).hostname or ""):
+        yield PART.warning(
+            f"blobs cross the network unsealed: {endpoint}",
+            "set ENTREPOT_BLOBS__ENDPOINT to an https:// address, unless that network is yours",
+        )
+
+
+def _in(started: float) -> str:
+    return f", in {(time.perf_counter() - started) * 1_000:.0f} ms"
+
+
+async def _folder(store: BlobStore, where: str) -> Finding:
     content = secrets.token_bytes(_BYTES)
     started = time.perf_counter()
     try:
@@ -29,10 +61,9 @@ async def examine(store: BlobStore, where: str) -> Finding:
     if set(hexes) != {hashlib.sha256(content).hexdigest()}:
         return PART.error(
             f"{where} gave other bytes back than were written",
-            "do not push to it: test its disk or service, then `entrepot admin scrub --all`",
+            "do not push to it: test its disk, then `entrepot admin scrub --all`",
         )
-    milliseconds = (time.perf_counter() - started) * 1_000
-    return PART.ok(f"{where} gave 1 MiB back as it was written, in {milliseconds:.0f} ms")
+    return PART.ok(f"{where} gave 1 MiB back as it was written{_in(started)}")
 
 
 async def _there_and_back(store: BlobStore, content: bytes) -> tuple[str, str]:
