@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ from entrepot.jobs.schedule import Job
 from entrepot.lifecycle import Lifecycle, servers_policy
 from entrepot.model.access import Action, Kind
 from entrepot.model.clock import SECOND, Clock, SystemClock
-from entrepot.model.errors import EntrepotError
+from entrepot.model.errors import EntrepotError, ObjectMissing
 from entrepot.oci.call import Registry
 from entrepot.oci.surface import Surface
 from entrepot.ops.first_steps import first_lines
@@ -387,8 +387,9 @@ class Application:
         return ""
 
     async def _ask_store(self) -> str:
-        """Raises StorageFailed."""
-        await asyncio.to_thread(self.store.read_epoch)
+        """Raises StorageFailed, Unavailable. Asks for what is not there: that moves no bytes."""
+        with suppress(ObjectMissing):
+            await asyncio.to_thread(self.store.require, self.store.new_key(), 0)
         return "disk" if await asyncio.to_thread(self.store.is_low) else ""
 
 

@@ -75,7 +75,8 @@ class _Part:
         except TimeoutError:
             return "", self._silent()
         except EntrepotError as error:
-            return "", f"the {self._name} does not answer ({error.message})"
+            why = error.values.get("store") or error.message  # what an object store said
+            return "", f"the {self._name} does not answer ({why})"
 
     def _silent(self) -> str:
         return f"the {self._name} has not answered within {self._seconds:g} seconds"

@@ -1,0 +1,163 @@
+"""An object store that is not as it has to be: the start refuses, and the doctor says the same."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from tests.support import s3_faults, turned_clock
+from tests.support.eventually import eventually
+from tests.support.server import ENTREPOT, running_server
+
+pytestmark = pytest.mark.slow  # a real S3 server, and servers of its own
+
+
+def run(data, settings, *words, command=(ENTREPOT,), **more):
+    done = subprocess.run(
+        [*command, *words],
+        env={
+            **os.environ,
+            "ENTREPOT_DATA": str(data),
+            "ENTREPOT_WORKERS": "1",
+            "ENTREPOT_PORT": "0",
+            **settings,
+            **more,
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def refused(data, settings):
+    """What `entrepot serve` says, which the doctor says too."""
+    started = run(data, settings, "serve")
+    assert started.returncode == 1
+    assert re.fullmatch(r"Error: [^\n]+\n", started.stderr), started.stderr
+    assert settings["ENTREPOT_BLOBS__SECRET_ACCESS_KEY"] not in started.stderr
+    remedy = started.stderr.rpartition("; ")[2].strip()
+    examined = examine(data, settings)
+    (fault,) = [each for each in examined if each["part"] == "store"]
+    assert (fault["level"], fault["remedy"]) == ("error", remedy)
+    return started.stderr
+
+
+def examine(data, settings, **options):
+    done = run(data, settings, *options.pop("words", ("admin", "doctor", "--json")), **options)
+    assert settings["ENTREPOT_BLOBS__SECRET_ACCESS_KEY"] not in done.stdout + done.stderr
+    findings = json.loads(done.stdout)["findings"]
+    assert all(each["remedy"] for each in findings if each["level"] != "ok"), findings
+    return findings
+
+
+@pytest.fixture
+def data(tmp_path):
+    return tmp_path / "data"
+
+
+def test_one_that_is_as_it_has_to_be_is_served_and_well(bucket, data):
+    settings = bucket.settings()
+    with running_server(data, environment=settings):
+        found = examine(data, settings)
+        left = bucket.objects()
+
+    parts = {each["part"]: each for each in found}
+    assert not [each for each in found if each["level"] == "error"], found
+    assert "gave objects back as they were written" in parts["store"]["found"]
+    assert parts["clock"]["found"] == "the clock of the object store tells our time"
+    assert not [name for name in left if "self-test" in name]
+
+
+def test_a_wrong_secret_is_named(bucket, data):
+    wrong = {**bucket.settings(), "ENTREPOT_BLOBS__SECRET_ACCESS_KEY": "x" * 40}
+
+    assert "the secret does not belong to the access key" in refused(data, wrong)
+
+
+def test_an_unknown_key_is_named(bucket, data):
+    wrong = {**bucket.settings(), "ENTREPOT_BLOBS__ACCESS_KEY_ID": "NOBODYKNOWSTHIS"}
+
+    assert "it does not know the access key" in refused(data, wrong)
+
+
+def test_a_bucket_that_is_not_there_is_named(bucket, data):
+    missing = replace(bucket, name=f"{bucket.name}-missing")
+
+    said = refused(data, missing.settings())
+
+    assert missing.name in said
+    assert "there is no such bucket: make it" in said
+
+
+def test_a_clock_that_is_wrong_is_named(bucket, s3_proxy, data):
+    s3_proxy.on("*", s3_faults.refused(403, "RequestTimeTooSkewed"), times=None)
+
+    said = refused(data, bucket.behind(s3_proxy.origin).settings())
+
+    assert "this machine's clock is wrong" in said
+
+
+def test_a_store_that_cannot_be_reached_is_named(bucket, data, unused_tcp_port):
+    away = bucket.behind(f"http://127.0.0.1:{unused_tcp_port}")
+
+    said = refused(data, away.settings())
+
+    assert f"127.0.0.1:{unused_tcp_port}" in said
+    assert "it cannot be reached" in said
+
+
+def test_the_doctor_compares_clocks(bucket, data, tmp_path):
+    settings = bucket.settings()
+    with running_server(data, environment=settings):
+        pass
+    (tmp_path / "turned").write_text("300")
+
+    found = examine(
+        data,
+        settings,
+        command=(sys.executable, turned_clock.__file__),
+        words=("entrepot", "admin", "doctor", "--json"),
+        TURNED_CLOCK=str(tmp_path / "turned"),
+    )
+
+    (clock,) = [each for each in found if each["part"] == "clock"]
+    assert clock["level"] == "error"
+    assert re.fullmatch(
+        r"the clock of the object store is (29[89]|300)\.\d s behind ours", clock["found"]
+    )
+
+
+def test_a_store_that_goes_away_under_a_server_is_told_by_readyz(bucket, s3_proxy, data):
+    def ready():
+        answer = httpx.get(f"{server.url}/readyz", timeout=30)
+        return answer.status_code, answer.json().get("reason", "")
+
+    with running_server(data, environment=bucket.behind(s3_proxy.origin).settings()) as server:
+        assert ready() == (200, "")
+
+        s3_proxy.stop()
+        eventually(lambda: ready()[0] == 503)
+        assert ready()[1].startswith("the store ")
+
+        s3_proxy.start()
+        eventually(lambda: ready() == (200, ""), within=90)
+
+
+def test_a_bucket_that_is_taken_away_is_told_by_readyz(bucket, data):
+    with running_server(data, environment=bucket.settings()) as server:
+        for name in bucket.objects():
+            bucket.client().delete_object(Bucket=bucket.name, Key=name)
+        bucket.client().delete_bucket(Bucket=bucket.name)
+
+        eventually(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)
+
+        reason = httpx.get(f"{server.url}/readyz").json()["reason"]
+        assert reason.startswith("the store does not answer (404 NoSuchBucket")
