@@ -249,8 +249,10 @@ class TestOnPostgres:
 
     def test_a_second_node_without_an_address_is_a_warning(self, on_postgres):
         url = on_postgres.environment["ENTREPOT_DATABASE__URL"]
-        there = url.replace("127.0.0.1", "127.0.0.2")
-        with psycopg.connect(there, application_name="entrepot"):
+        with psycopg.connect(url) as connection:
+            ((sockets,),) = connection.execute("SHOW unix_socket_directories").fetchall()
+        # The one that does not come from 127.0.0.1.
+        with psycopg.connect(url, host=sockets, application_name="entrepot"):
             warned = on_postgres.findings("warning")
             refused = on_postgres.findings(
                 "error", code=1, ENTREPOT_NODE__URL="http://127.0.0.1:5000"

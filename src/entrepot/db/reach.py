@@ -5,7 +5,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from entrepot.db.connect import is_sqlite, sqlite_path
 from entrepot.model.errors import StartRefused
@@ -64,23 +64,23 @@ async def _refusal(url: str) -> "_Refusal | None":
     import psycopg  # noqa: PLC0415 - loads a driver
     from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
 
+    parameters: dict[str, Any] = {
+        "connect_timeout": _CONNECT_SECONDS,
+        "application_name": "entrepot start",
+        "target_session_attrs": "primary",
+    }
     try:
-        parameters = conninfo_to_dict(url)
+        parameters.update(conninfo_to_dict(url))
     except psycopg.ProgrammingError:
         # Without its cause, which repeats the address and the password in it.
         raise StartRefused(
             f"{SETTING} cannot be read; write postgresql://USER:PASSWORD@HOST:PORT/NAME, with %XX"
             " in place of letters such as @ and / in the password"
         ) from None
-    defaults = {
-        "connect_timeout": _CONNECT_SECONDS,
-        "application_name": "entrepot start",
-        "target_session_attrs": "primary",
-    }
     try:
         async with asyncio.timeout(_SECONDS):
             async with await psycopg.AsyncConnection.connect(
-                **{**defaults, **parameters}, autocommit=True
+                **parameters, autocommit=True
             ) as connection:
                 await _require_fit(connection)
     except (psycopg.Error, TimeoutError) as error:

@@ -14,7 +14,7 @@ from entrepot.cli.doctor.finding import Finding, Part
 from entrepot.config import Settings, is_loopback
 from entrepot.db.database import Database
 from entrepot.model.clock import SECOND, Clock
-from entrepot.model.errors import EntrepotError
+from entrepot.model.errors import EntrepotError, StorageFull
 from entrepot.services.collection_guard import CollectionGuard
 
 PART = Part("store")
@@ -56,6 +56,8 @@ async def _folder(store: BlobStore, where: str) -> Finding:
     started = time.perf_counter()
     try:
         hexes = await _there_and_back(store, content)
+    except StorageFull as error:
+        return PART.warning(f"{where} was not tried: {error.message}", "make room first")
     except EntrepotError as error:
         return PART.failed(error, _LOOK)
     if set(hexes) != {hashlib.sha256(content).hexdigest()}:
