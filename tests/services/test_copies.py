@@ -164,6 +164,17 @@ async def test_a_crowd_in_several_processes_shares_it_as_well(node, store):
     assert store.asked == [(key, 0)]
 
 
+async def test_a_copy_that_another_process_finished_just_now_is_read(node, store, monkeypatch):
+    first, second = node(), node()
+    key = await copied(first, store, b"popular")
+    find = second._folder.find
+    looks = iter([None])  # it is not there yet when the pull comes
+    monkeypatch.setattr(second._folder, "find", lambda *asked: next(looks, find(*asked)))
+
+    assert await pull(second, store, key) == b"popular"
+    assert store.asked == [(key, 0)]
+
+
 async def test_a_copy_outlives_the_process_that_made_it(node, store):
     key = await copied(node(), store, b"popular")
 

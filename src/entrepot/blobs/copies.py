@@ -53,17 +53,18 @@ class CopyFolder:
         self._low_water = low_water_bytes
         self._observe = observe
         self._filling = SpoolFolder(folder / "filling", check_space=self._require_space)
+        self._made = SpoolFolder(self._objects, check_space=self._require_space)
 
     def prepare(self) -> None:
         """Make the folders, if they are to be used. Raises StorageFull, StorageFailed."""
         if self._room:
-            with storage_faults("make the cache folder"):
-                self._objects.mkdir(parents=True, exist_ok=True)
+            self._made.prepare()
             self._filling.prepare()
 
     def close(self) -> None:
         """Wait for the threads."""
         self._filling.close()
+        self._made.close()
 
     def takes(self, size: int) -> bool:
         """Whether an object of this size may have a copy."""
@@ -104,7 +105,7 @@ class CopyFolder:
 
     def look(self, key: str) -> SpoolView | None:
         """What another process writes, or has written by now."""
-        return self._filling.look(key)
+        return self._filling.look(key) or self._made.look(key)
 
     async def keep(self, spool: Spool, key: str) -> None:
         """Let a copy that was found right be one from now on. Raises StorageFailed."""
