@@ -14,7 +14,6 @@ from datetime import timedelta
 
 import obstore
 
-from entrepot.blobs.answers import File
 from entrepot.blobs.objects_abandoned import abort_before
 from entrepot.blobs.objects_check import check
 from entrepot.blobs.objects_clock import read_clock
@@ -73,7 +72,7 @@ class ObjectStore:
         """A key that nothing was ever stored under."""
         return secrets.token_hex(16)
 
-    def open(self, key: str, size: int) -> File | Stored:
+    def open(self, key: str, size: int) -> Stored:
         """The object, to be asked for."""
         return Stored(self, (Segment(0, size, key),))
 

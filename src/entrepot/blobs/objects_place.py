@@ -58,7 +58,7 @@ class Place:
         """Whether the bucket is in the host's name, and not in the path."""
         if self.endpoint is None:
             return "." not in self.bucket  # a dot is a label more than the certificate covers
-        return (urlsplit(self.endpoint).hostname or "").startswith(f"{self.bucket}.")
+        return f"{urlsplit(self.endpoint).hostname}.".startswith(f"{self.bucket}.")
 
     def at(self, endpoint: str) -> Self:
         """The same, as it is reached elsewhere."""
