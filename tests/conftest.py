@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from entrepot.db.migrate import migrate
+from tests.support.ceph import running_ceph
 from tests.support.postgres import new_database, running_postgres
+from tests.support.s3_proxy import S3Proxy
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +52,26 @@ def database_url(request):
     if request.param == "sqlite":
         return f"sqlite:///{request.getfixturevalue('sqlite_path')}"
     return request.getfixturevalue("postgres_url")
+
+
+@pytest.fixture(scope="session")
+def object_server():
+    """A real S3 server; tests that use it are slow, in the sense of their marks."""
+    with running_ceph() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(object_server):
+    """A bucket of the test's own."""
+    return object_server.new_bucket()
+
+
+@pytest.fixture
+def s3_proxy(object_server):
+    """What stands between a test and that server: `bucket.behind(s3_proxy.origin)`."""
+    with S3Proxy(object_server.endpoint).running() as proxy:
+        yield proxy
 
 
 @pytest.fixture
