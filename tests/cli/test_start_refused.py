@@ -190,10 +190,15 @@ def test_blobs_in_a_folder_that_cannot_be_made_name_it(tmp_path, data):
 
 @pytest.mark.parametrize(
     ("place", "says"),
-    [("missing/entrepot.db", "there is no folder"), ("folder", "is no file, so no database")],
+    [
+        ("missing/entrepot.db", "there is no folder"),
+        ("folder", "is no file, so no database"),
+        ("text", "is no SQLite database"),
+    ],
 )
 def test_an_sqlite_file_that_cannot_be_is_named(tmp_path, data, place, says):
     (tmp_path / "folder").mkdir()
+    (tmp_path / "text").write_text("something else")
 
     said = refused(data, database__url=f"sqlite:///{tmp_path}/{place}")
 
@@ -205,8 +210,17 @@ async def test_a_database_that_is_well_lets_us_in(database_url):
     await require_reachable(database_url)
 
 
-async def test_who_may_make_no_tables_is_let_in_where_they_are(empty_database, locked_user):
+async def test_who_owns_no_tables_is_let_in_until_they_have_to_be_changed(
+    empty_database, locked_user
+):
     await migrate(empty_database)
-
     url = empty_database.replace("entrepot@", f"{locked_user}:{quote('pass@word', safe='')}@")
-    await require_reachable(url, patience=0)
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        user = sql.Identifier(locked_user)
+        connection.execute(sql.SQL("GRANT SELECT ON alembic_version TO {}").format(user))
+
+        await require_reachable(url, patience=0)
+
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    with pytest.raises(StartRefused, match="start once as their owner"):
+        await require_reachable(url, patience=0)

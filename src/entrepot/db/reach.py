@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from entrepot.db.connect import is_sqlite, sqlite_path
+from entrepot.db.migrate import REVISIONS
 from entrepot.model.errors import StartRefused
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 SETTING = "ENTREPOT_DATABASE__URL"
 
+_MAGIC = b"SQLite format 3\0"
 _PATIENCE_SECONDS = 10.0  # a database that starts together with us
 _PAUSE_SECONDS = 0.5
 _CONNECT_SECONDS = 5
@@ -40,12 +42,23 @@ def _require_file(path: Path) -> None:
         )
     if path.exists() and not path.is_file():
         raise StartRefused(f"{path} is no file, so no database; correct {SETTING}")
+    if path.exists() and path.stat().st_size and not _is_sqlite_file(path):
+        raise StartRefused(
+            f"{path} is no SQLite database; restore it from the backup, or correct {SETTING}"
+        )
     for place in (path, folder):
         if place.exists() and not os.access(place, os.R_OK | os.W_OK):
             raise StartRefused(
                 f"this user may not read and write {place}, which the database needs;"
                 f" run as its owner, or: chown -R $(id -u) {folder}"
             )
+
+
+def _is_sqlite_file(path: Path) -> bool:
+    if not os.access(path, os.R_OK):
+        return True  # that is told by itself
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
 
 
 async def _require_server(url: str, patience: float) -> None:
@@ -89,21 +102,31 @@ async def _refusal(url: str) -> "_Refusal | None":
 
 
 async def _require_fit(connection: "psycopg.AsyncConnection[tuple[object, ...]]") -> None:
-    """Raises StartRefused for a user who may not make our tables."""
+    """Raises StartRefused for a user who may not make our tables, or change them when it has to."""
     cursor = await connection.execute(
         """
         SELECT current_user,
                current_database(),
-               to_regclass('alembic_version') IS NULL,
+               (SELECT pg_has_role(relowner, 'USAGE')
+                  FROM pg_class
+                 WHERE oid = to_regclass('alembic_version')),
                COALESCE(has_schema_privilege(current_schema(), 'CREATE'), FALSE)
         """
     )
-    ((user, name, is_empty, may_create),) = await cursor.fetchall()
-    if is_empty and not may_create:
+    ((user, name, is_owner, may_create),) = await cursor.fetchall()
+    if is_owner is None and not may_create:
         raise StartRefused(
             f"the user {user} may make no tables in the database {name}; run as its administrator:"
             f' ALTER DATABASE "{name}" OWNER TO "{user}"'
         )
+    if is_owner is False:
+        cursor = await connection.execute("SELECT version_num FROM alembic_version")
+        (found,) = await cursor.fetchone() or (None,)
+        if found in REVISIONS[:-1]:
+            raise StartRefused(
+                f"the tables in the database {name} must be changed for this version, which the"
+                f" user {user} may not; start once as their owner, or make {user} a member of it"
+            )
 
 
 @dataclass(frozen=True, slots=True)
