@@ -30,6 +30,7 @@ def abort_before(place: Place, moment: float) -> int:
         "s3",
         region_name=region or "us-east-1",
         endpoint_url=endpoint,
+        verify=os.environ.get("SSL_CERT_FILE"),  # what obstore goes by
         aws_access_key_id=place.access_key_id,
         aws_secret_access_key=place.secret_access_key,
         config=Config(
