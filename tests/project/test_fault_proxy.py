@@ -10,6 +10,7 @@ import pytest
 from tests.support.eventually import eventually
 from tests.support.fault_proxy import Cut, FaultProxy, Line
 from tests.support.listener import Listener
+from tests.support.upstreams.silent import refusing
 
 
 class Echo(Listener):
@@ -196,8 +197,7 @@ def test_a_stopped_proxy_refuses_connections_until_it_is_started(proxy, connect)
 
     with pytest.raises(ConnectionRefusedError):
         connect()
-    with pytest.raises(ConnectionResetError):
-        read(before)
+    assert read(before) == b""
     proxy.start()
     after = connect()
     after.sendall(b"word")
@@ -242,13 +242,13 @@ def test_a_slow_line_keeps_to_its_rate(proxy, connect):
 
 
 def test_a_server_that_is_not_there_resets():
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
-    with FaultProxy("127.0.0.1", port).running() as proxy:
-        client = socket.create_connection((proxy.host, proxy.port), timeout=10)
+    with refusing() as address:
+        host, _, port = address.partition(":")
+        with FaultProxy(host, int(port)).running() as proxy:
+            client = socket.create_connection((proxy.host, proxy.port), timeout=10)
 
-        with client, pytest.raises(ConnectionResetError):
-            client.recv(1)
+            with client, pytest.raises(ConnectionResetError):
+                client.recv(1)
 
 
 async def test_it_also_runs_in_the_loop_of_a_test():

@@ -150,18 +150,16 @@ class FaultProxy(Listener):
         both.add_done_callback(lambda _: _set(end, None))
         try:
             connection.ending = await end
-            both.cancel()
-            await asyncio.gather(both, return_exceptions=True)
+            await _stop(both)
             if connection.ending == "reset":
                 reset(writer)
                 reset(there)
-            if connection.ending == "hang":
-                while await reader.read(_PIECE):
-                    pass  # until the client goes
+            while connection.ending == "hang" and await reader.read(_PIECE):
+                pass  # until the client goes
         finally:
-            both.cancel()
             self._ends.discard(end)
             there.close()
+            await _stop(both)
         return False
 
     async def _carry(
@@ -178,7 +176,7 @@ class FaultProxy(Listener):
             while piece := await reader.read(self.line.piece):
                 await self._travel(connection, len(piece))
                 piece, is_last = connection.judge(way, piece)
-                connection.passed[way] += len(piece)
+                connection.passed[way] += len(piece)  # before anybody can know
                 writer.write(piece)
                 await writer.drain()
                 if is_last and connection.cut is not None:
@@ -210,6 +208,11 @@ class FaultProxy(Listener):
                     if not planned.times:
                         self._planned.remove(planned)
         return found
+
+
+async def _stop(both: "asyncio.Future[tuple[None, None]]") -> None:
+    both.cancel()
+    await asyncio.gather(both, return_exceptions=True)
 
 
 def _set(end: _End, ending: Ending | None) -> None:
