@@ -1,6 +1,6 @@
-"""What must hold of a database and its data folder at any moment, after any crash.
+"""What must hold of a database and its objects at any moment, after any crash.
 
-Reads both as a stranger would: plain SQL and plain files, nothing of the registry's own code.
+Reads both as a stranger would: plain SQL, plain files or S3, nothing of the registry's own code.
 """
 
 import hashlib
@@ -17,14 +17,16 @@ from typing import Any
 
 import psycopg
 
+from tests.support.kept import Kept, KeptFiles, Lying
+
 _ELSEWHERE = ("foreign.", "nondistributable.")
-_CHUNK = 1 << 20
+_PARTS = ".parts"
 _REPOSITORIES = -1  # the line of all repositories of an organisation together
 
 
 def check_invariants(
     database_url: str,
-    data: Path,
+    data: Path | Kept,
     *,
     now: float | None = None,
     grace_seconds: float = 0,
@@ -37,30 +39,37 @@ def check_invariants(
     file once it is later than its expiry by `late_seconds`. `samples` objects are hashed. `now` is
     the clock that the registry was given, if it was not the machine's.
     """
-    found = list(_violations(database_url, data, now or time.time(), grace_seconds, late_seconds))
+    kept = KeptFiles(data) if isinstance(data, Path) else data
+    found = list(_violations(database_url, kept, now or time.time(), grace_seconds, late_seconds))
     if not found:  # hashing is dear: only what is otherwise in order
-        found = list(_wrong_bytes(database_url, data, samples))
+        found = list(_wrong_bytes(database_url, kept, samples))
     assert not found, "\n".join([f"{len(found)} invariants are broken:", *found[:50]])
 
 
 def _violations(
-    database_url: str, data: Path, now: float, grace: float, late: float
+    database_url: str, kept: Kept, now: float, grace: float, late: float
 ) -> Iterator[str]:
-    # Files before rows: an object gets its row after its file, and loses it before.
-    objects = {path.name: path for path in (data / "blobs").glob("*/*")}
-    staged = {path.name: path for path in (data / "uploads").iterdir()}
+    # Objects before rows: an object gets its row after its bytes, and loses it before. And after:
+    # who has lost both since is no stranger.
+    objects, staged = kept.objects(), kept.staged()
     rows = _read(database_url)
+    objects_now, staged_now = kept.objects(), kept.staged()
     yield from rows.damage
     yield from _tags(rows)
     yield from _history(rows)
     yield from _manifests(rows)
-    yield from _blobs(rows, data)
-    yield from _objects(rows, objects, now - grace)
-    yield from _uploads(rows, staged, now - late)
+    yield from _blobs(rows, objects_now)
+    yield from _segments(rows)
+    yield from _objects(rows, _in_both(objects, objects_now), now - grace)
+    yield from _uploads(rows, _in_both(staged, staged_now), now - late)
     yield from _accounts(rows)
     yield from _counted_tags(rows)
     yield from _tenants(rows)
     yield from _orphans(rows)
+
+
+def _in_both(before: dict[str, Lying], after: dict[str, Lying]) -> dict[str, Lying]:
+    return {key: lying for key, lying in after.items() if key in before}
 
 
 @dataclass
@@ -77,7 +86,7 @@ class _Rows:
 _TABLES = (
     *("organisations", "projects", "repositories", "tokens", "memberships"),
     *("blobs", "blob_links", "manifests", "manifest_blobs", "manifest_children"),
-    *("tags", "tag_history", "uploads", "review_queue", "tombstones"),
+    *("tags", "tag_history", "uploads", "segments", "review_queue", "tombstones"),
     *("mirrored_children", "organisation_content", "byte_deltas", "usage_points"),
 )
 
@@ -183,56 +192,68 @@ def _digest(content: bytes, named: str) -> str:
     return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
 
 
-def _blobs(rows: _Rows, data: Path) -> Iterator[str]:
+def _blobs(rows: _Rows, objects: dict[str, Lying]) -> Iterator[str]:
     """Every blob's object exists with its size, and nothing is about to delete it."""
     dying = {row["storage_key"] for row in rows["tombstones"]}
     for blob in rows["blobs"]:
         key = blob["storage_key"]
         if blob["damaged_at"] is not None:
             continue
-        try:
-            size = _object(data, key).stat().st_size
-        except FileNotFoundError:
-            yield f"blob {blob['digest']} has no object {key}"
-            continue
-        if size != blob["size"]:
-            yield f"blob {blob['digest']} has {size} bytes instead of {blob['size']}"
+        size = 0
+        for part in _parts(rows, key):
+            if part not in objects:
+                yield f"blob {blob['digest']} has no object {part}"
+                break
+            size += objects[part].size
+        else:
+            if size != blob["size"]:
+                yield f"blob {blob['digest']} has {size} bytes instead of {blob['size']}"
         if key in dying:
             yield f"blob {blob['digest']} lies at {key}, which has a tombstone"
 
 
-def _object(data: Path, key: str) -> Path:
-    return data / "blobs" / key[:2] / key
+def _parts(rows: _Rows, key: str) -> list[str]:
+    """The objects that are a blob's, one behind the other."""
+    if not key.endswith(_PARTS):
+        return [key]
+    segments = [row for row in rows["segments"] if row["upload_key"] == key.removesuffix(_PARTS)]
+    return [row["object_key"] for row in sorted(segments, key=lambda row: int(row["start"]))]
 
 
-def _objects(rows: _Rows, objects: dict[str, Path], moment: float) -> Iterator[str]:
+def _segments(rows: _Rows) -> Iterator[str]:
+    """The segments of an upload follow each other without a gap, up to its size."""
+    ends: dict[str, int] = defaultdict(int)
+    for row in sorted(rows["segments"], key=lambda row: (row["upload_key"], row["start"])):
+        if row["start"] != ends[row["upload_key"]]:
+            yield f"segment {row['object_key']} does not begin where the one before ends"
+        ends[row["upload_key"]] = row["start"] + row["size"]
+    for upload in rows["uploads"]:
+        end = ends.get(upload["storage_key"], upload["size"])
+        if upload["committed_at"] is None and end != upload["size"]:
+            yield f"upload {upload['id']} has segments of {end} bytes and {upload['size']} itself"
+
+
+def _objects(rows: _Rows, objects: dict[str, Lying], moment: float) -> Iterator[str]:
     open_uploads = [row for row in rows["uploads"] if row["committed_at"] is None]
     knowing = [*rows["blobs"], *rows["tombstones"], *open_uploads]
     known = {row["storage_key"] for row in knowing}
-    for key, path in objects.items():
-        if key in known:
-            continue
-        try:
-            is_old = path.stat().st_mtime < moment
-        except FileNotFoundError:
-            continue
-        if is_old:
+    known |= {row["object_key"] for row in rows["segments"]}
+    # What writers left of it that lost or died, until it is swept.
+    knowing = [*rows["uploads"], *rows["blobs"], *rows["tombstones"]]
+    uploads = {row["storage_key"].removesuffix(_PARTS) for row in knowing}
+    for key, lying in objects.items():
+        is_left = "." in key and key.partition(".")[0] in uploads
+        if key not in known and not is_left and lying.changed_at < moment:
             yield f"nothing knows the object {key}"
 
 
-def _uploads(rows: _Rows, staged: dict[str, Path], moment: float) -> Iterator[str]:
+def _uploads(rows: _Rows, staged: dict[str, Lying], moment: float) -> Iterator[str]:
     sessions = {row["storage_key"] for row in rows["uploads"]}
     for row in rows["uploads"]:
         if row["expires_at"] < moment * 1_000_000:
             yield f"upload {row['id']} expired long ago and is still there"
-    for key, path in staged.items():
-        if key in sessions:
-            continue
-        try:
-            is_old = path.stat().st_mtime < moment
-        except FileNotFoundError:
-            continue
-        if is_old:
+    for key, lying in staged.items():
+        if key not in sessions and lying.changed_at < moment:
             yield f"nothing knows the upload file {key}"
 
 
@@ -359,12 +380,13 @@ def _rootless(rows: _Rows) -> Iterator[tuple[str, int, str]]:
             yield "manifest", row["repository_id"], row["digest"]
 
 
-def _wrong_bytes(database_url: str, data: Path, samples: int) -> Iterator[str]:
-    blobs = [row for row in _read(database_url)["blobs"] if row["damaged_at"] is None]
+def _wrong_bytes(database_url: str, kept: Kept, samples: int) -> Iterator[str]:
+    rows = _read(database_url)
+    blobs = [row for row in rows["blobs"] if row["damaged_at"] is None]
     for blob in random.sample(blobs, min(samples, len(blobs))):
         running = hashlib.new(blob["digest"].partition(":")[0])
-        with _object(data, blob["storage_key"]).open("rb") as file:
-            while piece := file.read(_CHUNK):
+        for part in _parts(rows, blob["storage_key"]):
+            for piece in kept.read(part):
                 running.update(piece)
         if running.hexdigest() != blob["digest"].partition(":")[2]:
             yield f"the object of {blob['digest']} has other bytes"
