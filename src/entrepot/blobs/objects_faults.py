@@ -20,7 +20,8 @@ REFUSALS = (BaseError, OSError, NotImplementedError)
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,80})</Code>|\(code: (\w{1,80})\)")
 _MESSAGE = re.compile(r"<Message>([^<]{1,300})")
-_NO_BUCKET = frozenset({"NoSuchBucket", "ContainerNotFound"})
+# Of a 404 that says nothing about an object: what it should lie in, or come by, is gone.
+_NO_WAY_THERE = frozenset({"NoSuchBucket", "ContainerNotFound", "NoSuchUpload"})
 _BUSY = frozenset({"InternalError", "SlowDown"})
 _LATER = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 _LONGEST = 300
@@ -37,8 +38,8 @@ class Refusal:
 
     @property
     def is_missing(self) -> bool:
-        """Whether the object is not there, of a bucket that is."""
-        return self.status == HTTPStatus.NOT_FOUND and self.code not in _NO_BUCKET
+        """Whether an object is not there, of a bucket that is."""
+        return self.status == HTTPStatus.NOT_FOUND and self.code not in _NO_WAY_THERE
 
     @property
     def is_passing(self) -> bool:
