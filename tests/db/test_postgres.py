@@ -5,13 +5,12 @@ import asyncio
 import psycopg
 import pytest
 
-from entrepot.db import organisations, postgres
+from entrepot.db import organisations, postgres, postgres_pool
 from entrepot.db.database import Transaction
 from entrepot.db.postgres import PostgresDatabase
 from entrepot.model.errors import Conflict, SettingsInvalid, Unavailable
+from tests.db.postgres_pool import POOL_SIZE, fill_the_pool, terminate_all
 from tests.db.settings import names, put
-
-POOL_SIZE = 4
 
 
 @pytest.fixture
@@ -26,31 +25,6 @@ async def database(postgres_url):
 async def operator(postgres_url):
     async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as connection:
         yield connection
-
-
-async def terminate_all(operator) -> int:
-    cursor = await operator.execute(
-        """
-        SELECT COUNT(pg_terminate_backend(pid, 10000))
-          FROM pg_stat_activity
-         WHERE application_name = 'entrepot' AND datname = current_database()
-        """
-    )
-    return (await cursor.fetchone())[0]
-
-
-async def fill_the_pool(database) -> None:
-    """One reader on each connection at the same time; fails when a connection was lost."""
-    everyone = asyncio.Barrier(POOL_SIZE)
-
-    async def read() -> None:
-        async with database.read() as tx:
-            await tx.fetch_one("SELECT 1")
-            await everyone.wait()
-
-    async with asyncio.timeout(20), asyncio.TaskGroup() as readers:
-        for _ in range(POOL_SIZE):
-            readers.create_task(read())
 
 
 async def test_a_deadlock_is_run_again_and_both_changes_arrive(database):
@@ -251,7 +225,7 @@ async def test_limits_and_levels_are_set(database):
 
 
 async def test_a_server_that_is_not_there_is_unavailable(monkeypatch):
-    monkeypatch.setattr(postgres, "_CONNECTION_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(postgres_pool, "CONNECTION_WAIT_SECONDS", 0.2)
 
     with pytest.raises(Unavailable):
         await PostgresDatabase("postgresql://127.0.0.1:1/none", pool_size=1).open()

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -26,26 +26,74 @@ _OPTIONS = "-c max_connections=200 -c deadlock_timeout=50ms -c fsync=off"
 DATABASES = ("sqlite", pytest.param("postgres", marks=pytest.mark.slow))
 
 
+class Cluster:
+    """A server with its data, at one port for as long as it lives."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._data = folder / "data"
+        self.port = _free_port()
+
+    @property
+    def url(self) -> str:
+        """Its maintenance database."""
+        return f"postgresql://{_USER}@127.0.0.1:{self.port}/postgres"
+
+    @property
+    def process(self) -> int:
+        """The server's first process."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
+    def create(self) -> None:
+        """Make its data, with nothing in it."""
+        initdb = program("initdb")
+        _run(initdb, "-A", "trust", "-U", _USER, "-E", "UTF8", *_LOCALE, "-D", str(self._data))
+
+    def copy(self, primary: "Cluster") -> None:
+        """Make its data what that server has, and follow it."""
+        source = ("-h", "127.0.0.1", "-p", str(primary.port), "-U", _USER)
+        copying = ("-D", str(self._data), "-R", "-X", "stream", "-c", "fast")
+        _run(program("pg_basebackup"), *source, *copying)
+
+    def start(self) -> None:
+        """Run, and wait until it takes connections."""
+        options = f"-p {self.port} -k {self._folder} -c listen_addresses=127.0.0.1 {_OPTIONS}"
+        self._control("-o", options, "-l", str(self._folder / "log"), "-t", "60", "start")
+
+    def stop(self, how: str = "fast") -> None:
+        """Stop; `immediate` is a crash."""
+        self._control("-m", how, "stop")
+
+    def promote(self) -> None:
+        """Be a primary from now on."""
+        self._control("promote")
+
+    def _control(self, *words: str) -> None:
+        _run(program("pg_ctl"), "-D", str(self._data), "-w", *words)
+
+
+@contextmanager
+def new_cluster() -> Iterator[Cluster]:
+    """A server that has neither data nor run; whatever it is then is gone afterwards."""
+    program("initdb")
+    folder = Path(tempfile.mkdtemp(prefix="entrepot-postgres-"))
+    _own(folder)
+    cluster = Cluster(folder)
+    try:
+        yield cluster
+    finally:
+        with suppress(RuntimeError):  # it does not run
+            cluster.stop("immediate")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def running_postgres() -> Iterator[str]:
     """Start a server on a free port; the URL of its maintenance database. Skips without one."""
-    initdb = _program("initdb")
-    pg_ctl = _program("pg_ctl")
-    folder = Path(tempfile.mkdtemp(prefix="entrepot-postgres-"))
-    data = folder / "data"
-    port = _free_port()
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 {_OPTIONS}"
-    try:
-        _own(folder)
-        _run(initdb, "-A", "trust", "-U", _USER, "-E", "UTF8", *_LOCALE, "-D", str(data))
-        log = str(folder / "log")
-        _run(pg_ctl, "-D", str(data), "-o", options, "-l", log, "-t", "60", "-w", "start")
-        try:
-            yield f"postgresql://{_USER}@127.0.0.1:{port}/postgres"
-        finally:
-            _run(pg_ctl, "-D", str(data), "-m", "immediate", "-w", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with new_cluster() as cluster:
+        cluster.create()
+        cluster.start()
+        yield cluster.url
 
 
 @contextmanager
@@ -62,7 +110,8 @@ def new_database(server: str, *, template: str = "template0") -> Iterator[str]:
             connection.execute(sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**words))
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
+    """Where one of PostgreSQL's programs is. Skips without it."""
     found = shutil.which(name)
     if found is None:
         places = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))

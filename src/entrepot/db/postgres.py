@@ -1,84 +1,49 @@
-"""PostgreSQL: reads outside transactions, writes that are run again when the server says so."""
+"""PostgreSQL: reads outside transactions, writes that are run again when the server says so.
+
+A COMMIT whose answer is lost may have happened. Its work runs again, which shows the same when it
+did: work is idempotent. When it shows something else nobody knows what is true, and the caller
+hears that.
+"""
 
 import asyncio
 import random
 import re
-from collections.abc import Coroutine
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
 from itertools import count
-from typing import NoReturn, Self
+from typing import Self
 
 import psycopg
 from psycopg import errors
-from psycopg.conninfo import conninfo_to_dict
-from psycopg.types.bool import BoolBinaryLoader
-from psycopg.types.numeric import NumericBinaryLoader
-from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from entrepot.db.database import Row, T, Transaction, Value, Work
-from entrepot.model.errors import (
-    Conflict,
-    EntrepotError,
-    SettingsInvalid,
-    StorageFailed,
-    StorageFull,
-    Unavailable,
-)
+from entrepot.db.postgres_errors import is_lost, is_worth_another_try, raise_ours
+from entrepot.db.postgres_pool import SETTINGS, Connection, Pool
+from entrepot.model.errors import Unavailable
 
 _ATTEMPTS = 8
 _FIRST_PAUSE_SECONDS = 0.01
 _LONGEST_PAUSE_SECONDS = 1.0
-_CONNECTION_WAIT_SECONDS = 10.0
+# Longer than any statement may take on the server, which then says so itself.
+_READ_SECONDS = 40.0
 _WRITE_SECONDS = 60.0
-# Compiling what keeps a hundred manifests takes 160 ms, running it 20.
-_SESSION = """
-SET statement_timeout = '30s';
-SET lock_timeout = '10s';
-SET idle_in_transaction_session_timeout = '30s';
-SET default_transaction_read_only = on;
-SET jit = off;
-SET synchronous_commit = on
-"""
+
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
-_BEGIN_RELAXED = f"{_BEGIN}; SET LOCAL synchronous_commit = off"
-_PARAMETERS: dict[str, str | int] = {
-    "application_name": "entrepot",
-    "client_encoding": "UTF8",
-    "connect_timeout": 10,
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
-
-_Connection = psycopg.AsyncConnection[Row]
-
-# By the first characters of the SQLSTATE, the longest match first.
-_ERRORS: dict[str, tuple[type[EntrepotError], str]] = {
-    "23503": (Conflict, "another change came first"),  # foreign key
-    "23505": (Conflict, "another change came first"),  # unique
-    "53100": (StorageFull, "the disk of the database is full"),
-    "58030": (StorageFailed, "the disk of the database failed"),
-    "XX001": (StorageFailed, "the database is damaged"),
-    "XX002": (StorageFailed, "the database is damaged"),
-    "25P03": (Unavailable, "the transaction idled for too long"),
-    "40": (Unavailable, "other changes were in the way"),  # serialization, deadlock
-    "08": (Unavailable, "the connection to the database was lost"),
-    "53": (Unavailable, "the database is out of resources"),
-    "55P03": (Unavailable, "a lock was not to be had in time"),
-    "57": (Unavailable, "the database stopped the statement"),  # time-out, shutdown, failover
-}
-# What a second try may cure: a row that a foreign key needed went just now, and the second try sees
-# that. A statement that ran out of time once would do so again.
-_AGAIN = ("40", "08", "53300", "57P", "25P03", "23503")
+_LOCAL = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in SETTINGS.items())
+_RELAXED = "; SET LOCAL synchronous_commit = off"
+# In a pipeline each statement stands alone.
+_BEGIN_READING = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
+_LOCAL_READING = "SELECT " + ", ".join(
+    f"set_config('{name}', '{value}', true)" for name, value in SETTINGS.items()
+)
 
 
 class PostgresDatabase:
     """One PostgreSQL database, through a pool of connections."""
 
     def __init__(self, url: str, *, pool_size: int) -> None:
-        self._pool = _Pool(url, pool_size)
+        self._pool = Pool(url, pool_size)
 
     async def open(self) -> None:
         """Connect. Raises Unavailable."""
@@ -101,27 +66,48 @@ class PostgresDatabase:
         limit = asyncio.timeout(_WRITE_SECONDS)
         try:
             async with limit:
-                for attempt in count(1):
-                    try:
-                        return await self._attempt(work, durable=durable)
-                    except psycopg.Error as error:
-                        await self._pool.before_another_try(attempt, error)
+                return await self._write(work, durable=durable)
         except TimeoutError as error:
             if not limit.expired():
                 raise
             raise Unavailable("the write took too long") from error
+
+    async def _write(self, work: Work[T], *, durable: bool) -> T:
+        unsure: list[T] = []
+        try:
+            for attempt in count(1):
+                try:
+                    return await self._attempt(work, unsure, durable=durable)
+                except psycopg.Error as error:
+                    await _pause(attempt, error)
+        except Exception as error:
+            if unsure:
+                raise Unavailable(_NOT_KNOWN) from error
+            raise
         raise AssertionError  # count() does not end
 
-    async def _attempt(self, work: Work[T], *, durable: bool) -> T:
-        """One transaction. Raises psycopg.Error when PostgreSQL was the one to fail."""
+    async def _attempt(self, work: Work[T], unsure: list[T], *, durable: bool) -> T:
+        """One transaction. Raises psycopg.Error when PostgreSQL was the one to fail.
+
+        What the work returned becomes `unsure` when nobody knows whether it was committed. Work
+        that then returns something else might do its change twice: that is not committed.
+        """
         connection = await self._pool.take()
         tx = _Writing(connection)
         try:
             await tx.begin(durable=durable)
             result = await work(tx)
-            await tx.commit()
+            _require_same(result, unsure)
+            try:
+                await tx.commit()
+            except psycopg.Error as error:
+                if tx.is_committing and is_lost(error):
+                    unsure.append(result)
+                raise
         except Exception as error:
-            if tx.failure is not None and _is_worth_another_try(tx.failure):
+            if tx.failure is not None and is_worth_another_try(tx.failure):
+                if is_lost(tx.failure):
+                    await self._pool.condemn(connection)
                 raise tx.failure from error
             raise
         else:
@@ -131,85 +117,20 @@ class PostgresDatabase:
             await asyncio.shield(self._pool.give_back(connection))
 
 
-class _Pool:
-    """Connections that no cancellation can lose.
-
-    What psycopg_pool does when a connection comes back waits for locks and for the server: a
-    cancelled caller must not cut that short, so it happens in tasks of its own.
-    """
-
-    def __init__(self, url: str, size: int) -> None:
-        try:
-            parameters = conninfo_to_dict(url)
-        except psycopg.ProgrammingError:
-            # Without its cause, which repeats the address and the password in it.
-            raise SettingsInvalid("the address of the database cannot be read") from None
-        self._connections: AsyncConnectionPool[_Connection] = AsyncConnectionPool(
-            min_size=min(2, size),
-            max_size=size,
-            open=False,
-            timeout=_CONNECTION_WAIT_SECONDS,
-            configure=_configure,
-            kwargs={**_PARAMETERS, **parameters, "autocommit": True},
-        )
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def open(self) -> None:
-        try:
-            await self._connections.open(wait=True, timeout=_CONNECTION_WAIT_SECONDS)
-        except BaseException as error:
-            await self._connections.close()
-            if isinstance(error, psycopg.Error):
-                raise_ours(error)
-            raise
-
-    async def close(self) -> None:
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._connections.close()
-
-    async def take(self) -> _Connection:
-        return await self._connections.getconn()
-
-    def give_back(self, connection: _Connection) -> asyncio.Task[None]:
-        return self._in_background(self._give_back(connection))
-
-    async def before_another_try(self, attempt: int, error: psycopg.Error) -> None:
-        """Pause, with lost connections replaced; raises when another try is of no use."""
-        if attempt == _ATTEMPTS or not _is_worth_another_try(error):
-            raise_ours(error)
-        if _is_lost(error):  # then others probably are too
-            await asyncio.shield(self._in_background(self._connections.check()))
-        longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempt)
-        await asyncio.sleep(longest * random.random())  # noqa: S311 - jitter
-
-    async def _give_back(self, connection: _Connection) -> None:
-        with suppress(psycopg.Error):  # of a broken connection, which the pool replaces
-            await connection.rollback()
-        await self._connections.putconn(connection)
-
-    def _in_background(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+_NOT_KNOWN = "the database was lost while it committed; whether the change was made is not known"
 
 
-async def _configure(connection: _Connection) -> None:
-    connection.prepared_max = 500
-    # As on SQLite: truth is 0 or 1, and the sum of integers is an integer.
-    connection.adapters.register_loader("bool", _Truth)
-    connection.adapters.register_loader("numeric", _Integer)
-    await connection.execute(_SESSION)
+def _require_same(result: object, unsure: Sequence[object]) -> None:
+    if any(result != before for before in unsure):
+        raise Unavailable(_NOT_KNOWN)
 
 
-class _Truth(BoolBinaryLoader):
-    def load(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]  # see above
-        return int(super().load(data))
-
-
-class _Integer(NumericBinaryLoader):
-    def load(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]  # see above
-        return int(super().load(data))
+async def _pause(attempt: int, error: psycopg.Error) -> None:
+    """Wait before another try; raises when that is of no use."""
+    if attempt == _ATTEMPTS or not is_worth_another_try(error):
+        raise_ours(error)
+    longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**attempt)
+    await asyncio.sleep(longest * random.random())  # noqa: S311 - jitter
 
 
 class _Reading:
@@ -217,9 +138,9 @@ class _Reading:
 
     __slots__ = ("_connection", "_pool")
 
-    def __init__(self, pool: _Pool) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -240,15 +161,29 @@ class _Reading:
         return cursor.rowcount
 
     async def _run(self, sql: str, values: dict[str, Value]) -> psycopg.AsyncCursor[Row]:
-        for attempt in count(1):
-            try:
-                if self._connection is None:
-                    self._connection = await self._pool.take()
-                return await _execute(self._connection, sql, values)
-            except psycopg.Error as error:
-                self._let_go()
-                await self._pool.before_another_try(attempt, error)
+        limit = asyncio.timeout(_READ_SECONDS)
+        try:
+            async with limit:
+                for attempt in count(1):
+                    try:
+                        if self._connection is None:
+                            self._connection = await self._pool.take()
+                        return await _read(self._connection, sql, values)
+                    except psycopg.Error as error:
+                        if is_lost(error):
+                            await self._give_up()
+                        self._let_go()
+                        await _pause(attempt, error)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            await self._give_up()
+            raise Unavailable("the database did not answer in time") from error
         raise AssertionError  # count() does not end
+
+    async def _give_up(self) -> None:
+        if self._connection is not None:
+            await self._pool.condemn(self._connection)
 
     def _let_go(self) -> None:
         connection, self._connection = self._connection, None
@@ -259,17 +194,21 @@ class _Reading:
 class _Writing:
     """The transaction of one attempt. After its first failure every statement fails."""
 
-    __slots__ = ("_connection", "_is_over", "failure")
+    __slots__ = ("_connection", "_is_over", "failure", "is_committing")
 
-    def __init__(self, connection: _Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._is_over = False
         self.failure: psycopg.Error | None = None
+        self.is_committing = False
 
     async def begin(self, *, durable: bool) -> None:
         # The statement is ours: when it fails the connection or the server is not fit to write.
+        local = _LOCAL if self._connection.is_pooled else ""
         try:
-            await self._connection.execute(_BEGIN if durable else _BEGIN_RELAXED)
+            await self._connection.execute(
+                f"{_BEGIN}{local}{'' if durable else _RELAXED}", prepare=False
+            )
         except psycopg.Error as error:
             self.failure = errors.ConnectionException(str(error))
             raise self.failure from error
@@ -278,11 +217,14 @@ class _Writing:
         """Raises when it failed, is unknown, or a failure was swallowed by the work."""
         if self.failure is not None:
             raise self.failure
+        self.is_committing = True
         try:
-            await self._connection.execute("COMMIT")
+            cursor = await self._connection.execute("COMMIT", prepare=False)
         except psycopg.Error as error:
             self.failure = error
             raise
+        if cursor.statusmessage != "COMMIT":
+            raise RuntimeError("the transaction had failed, and nobody was told")
 
     async def fetch_one(self, sql: str, **values: Value) -> Row | None:
         cursor = await self._run(sql, values)
@@ -311,8 +253,22 @@ class _Writing:
             raise_ours(error)
 
 
+async def _read(
+    connection: Connection, sql: str, values: dict[str, Value]
+) -> psycopg.AsyncCursor[Row]:
+    """One statement; behind a pooler in a transaction that brings its limits, in one round trip."""
+    if not connection.is_pooled:
+        return await _execute(connection, sql, values)
+    async with connection.pipeline():
+        await connection.execute(_BEGIN_READING)
+        await connection.execute(_LOCAL_READING)
+        cursor = await _execute(connection, sql, values)
+        await connection.execute("COMMIT")
+    return cursor
+
+
 async def _execute(
-    connection: _Connection, sql: str, values: dict[str, Value]
+    connection: Connection, sql: str, values: dict[str, Value]
 ) -> psycopg.AsyncCursor[Row]:
     cursor = connection.cursor(binary=True)
     return await cursor.execute(_translated(sql), values)
@@ -341,28 +297,3 @@ def _replacement(token: re.Match[str]) -> str:
     if array := token["array"]:
         return f"json_array_elements_text(CAST(%({array})s AS json)) AS json_each(value)"
     return token[0].replace("%", "%%")
-
-
-def _is_worth_another_try(error: psycopg.Error) -> bool:
-    if isinstance(error, PoolTimeout | PoolClosed | TooManyRequests):
-        return False
-    return _is_lost(error) or (error.sqlstate or "").startswith(_AGAIN)
-
-
-def _is_lost(error: psycopg.Error) -> bool:
-    """Whether the connection went. Without a SQLSTATE nothing came from the server."""
-    if error.sqlstate is None:
-        return isinstance(error, psycopg.OperationalError)
-    return error.sqlstate.startswith(("08", "57P"))
-
-
-def raise_ours(error: psycopg.Error) -> NoReturn:
-    """Raise the error of the model that says the same, or `error` itself: a mistake of ours."""
-    state = error.sqlstate or ""
-    found = _ERRORS.get(state) or _ERRORS.get(state[:2])
-    if found is None and _is_lost(error):
-        found = _ERRORS["08"]
-    if found is None:
-        raise error
-    kind, message = found
-    raise kind(message, reason=str(error)) from error
