@@ -16,7 +16,7 @@ from pathlib import Path
 LIST = Path(__file__).with_name("system-packages.txt")
 # Debian starts what it installs. Ours are started by the tests, on ports of their own: a second
 # registry on port 5000 would only be in the way.
-STARTS_BY_ITSELF = ("docker-registry", "nginx", "postgresql", "docker", "containerd")
+STARTS_BY_ITSELF = ("docker-registry", "nginx", "postgresql", "pgbouncer", "docker", "containerd")
 POLICY = Path("/usr/sbin/policy-rc.d")
 CLUSTER = Path("/etc/postgresql-common/createcluster.d/entrepot.conf")
 

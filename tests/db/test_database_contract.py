@@ -1,4 +1,4 @@
-"""What every database promises; SQLite and PostgreSQL run the same suite."""
+"""What every database promises; SQLite, PostgreSQL and PgBouncer before it run the same suite."""
 
 import asyncio
 import json
@@ -8,6 +8,7 @@ import pytest
 from entrepot.db.database import Transaction
 from entrepot.model.errors import Conflict, ManifestUnknown, Unavailable
 from tests.db.settings import names, put
+from tests.support.pgbouncer import running_pgbouncer
 
 INSERT = "INSERT INTO installation (name, value) VALUES (:name, :value)"
 ORGANISATION = """
@@ -18,6 +19,17 @@ REPOSITORY = """
     VALUES (1, :organisation_id, :path, 0)
 """
 BIGGEST = 2**63 - 1
+
+
+@pytest.fixture(params=["sqlite", "postgres", pytest.param("pgbouncer", marks=pytest.mark.slow)])
+def database_url(request, tmp_path):
+    if request.param == "sqlite":
+        yield f"sqlite:///{request.getfixturevalue('sqlite_path')}"
+    elif request.param == "postgres":
+        yield request.getfixturevalue("postgres_url")
+    else:
+        with running_pgbouncer(request.getfixturevalue("postgres_url"), tmp_path) as url:
+            yield url
 
 
 async def test_a_write_returns_what_its_work_returns(database):
