@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from importlib.metadata import version
 
 import pytest
 
@@ -54,20 +55,71 @@ async def test_a_revision_that_fails_half_way_leaves_nothing_behind(empty_url, m
         with pytest.raises(KeyError):
             await migrate(empty_url)
 
-    assert await migration._revision(empty_url) is None
+    assert await migration._look(empty_url) is None
     await migrate(empty_url)
     await check(empty_url)
 
 
-async def test_a_database_of_a_newer_program_is_refused(database_url, monkeypatch):
-    database = connect(database_url)
+async def pretend(url, revision, compatible_with, made_by="99.1"):
+    """Make the database say that a newer program was there."""
+
+    async def work(tx):
+        await tx.execute("UPDATE alembic_version SET version_num = :revision", revision=revision)
+        await tx.execute(
+            "UPDATE compatibility SET compatible_with = :compatible_with, made_by = :made_by",
+            compatible_with=compatible_with,
+            made_by=made_by,
+        )
+
+    database = connect(url)
     await database.open()
-    await database.write(lambda tx: tx.execute("UPDATE alembic_version SET version_num = '9999'"))
+    await database.write(work)
     await database.close()
 
+
+async def test_a_database_says_which_programs_may_use_it(empty_url):
+    await migrate(empty_url)
+
+    database = connect(empty_url)
+    await database.open()
+    async with database.read() as tx:
+        ((compatible_with, made_by),) = await tx.fetch_all("SELECT * FROM compatibility")
+    await database.close()
+    assert str(compatible_with) <= HEAD
+    assert made_by == version("entrepot")
+
+
+async def test_a_newer_schema_that_this_program_may_use_is_used(database_url):
+    await pretend(database_url, "9999", HEAD)
+
     for start in (check, migrate):
-        with pytest.raises(StartRefused, match="newer"):
+        await start(database_url)
+
+
+async def test_a_newer_schema_that_needs_a_newer_program_is_refused_with_what_it_needs(
+    database_url,
+):
+    await pretend(database_url, "9999", "9998")
+
+    for start in (check, migrate):
+        with pytest.raises(StartRefused, match=f"newer.*99.1.*{HEAD}.*9998"):
             await start(database_url)
+
+
+async def test_a_newer_program_that_migrates_first_is_no_failure(empty_url, monkeypatch):
+    await migrate(empty_url)
+    await pretend(empty_url, "9999", HEAD)
+    looks = [migration._Schema(migration.REVISIONS[0])]  # what was there just before
+    real = migration._look
+
+    async def look(url):
+        return looks.pop() if looks else await real(url)
+
+    monkeypatch.setattr(migration, "_look", look)
+
+    await migrate(empty_url)
+
+    assert await real(empty_url) == migration._Schema("9999", HEAD, "99.1")
 
 
 def test_a_current_database_is_served_without_loading_what_migrates(sqlite_path):

@@ -1,10 +1,19 @@
-"""Bringing a database to this program's schema, or refusing to start on another."""
+"""Bringing a database to this program's schema, or refusing to start on another.
+
+Programs of two releases work side by side while nodes are replaced. So the database says which
+schema a program must know to work on it, and one that is older than the schema, but knows that one,
+goes on. Every program reads the tables `alembic_version` and `compatibility` for this: they never
+change.
+"""
 
 import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from entrepot.db.connect import connect, is_sqlite, sqlite_path
@@ -25,47 +34,69 @@ HEAD = REVISIONS[-1]
 # Any number that nothing else locks in this database.
 _ADVISORY_LOCK = 4_850_163_227_441_790
 # Waiting for a table lock makes every later user of the table wait behind us.
-_SESSION = "SET lock_timeout = '15s'; SET statement_timeout = 0"
+_SESSION = "SET LOCAL lock_timeout = '15s'; SET LOCAL statement_timeout = 0"
 
 
 async def migrate(url: str) -> None:
-    """Bring the database to HEAD; does next to nothing when it is there.
+    """Bring the database to HEAD; does next to nothing when it is there, or goes well beyond.
 
     Raises StartRefused, Unavailable, StorageFailed, StorageFull.
     """
-    if await _revision(url) != HEAD:
+    found = await _look(url)
+    if found is None or found.revision in REVISIONS[:-1]:
         await asyncio.to_thread(_upgrade, url)
+        found = await _look(url)
+    _require_usable(found)
 
 
 async def check(url: str) -> None:
-    """Raises StartRefused unless the database is at HEAD."""
-    if (found := await _revision(url)) != HEAD:
-        raise StartRefused("the database must be migrated first", found=found, wanted=HEAD)
+    """Raises StartRefused unless this program can work on the database as it is."""
+    _require_usable(await _look(url))
 
 
-async def _revision(url: str) -> str | None:
-    """The revision of the database, None when it is empty. Raises StartRefused if unknown."""
+@dataclass(frozen=True, slots=True)
+class _Schema:
+    """A database's revision; of one that is newer than us, the oldest whose programs may use it."""
+
+    revision: str
+    compatible_with: str = ""
+    made_by: str = ""
+
+
+def _require_usable(found: _Schema | None) -> None:
+    if found is None or found.revision in REVISIONS[:-1]:
+        revision = found.revision if found else None
+        raise StartRefused("the database must be migrated first", found=revision, wanted=HEAD)
+    needed = found.compatible_with or found.revision
+    if found.revision != HEAD and needed > HEAD:
+        raise StartRefused(
+            f"the database belongs to a newer program, Entrepot {found.made_by}: update this one,"
+            f" which knows schema {HEAD}, to one that knows schema {needed} or a later one"
+        )
+
+
+async def _look(url: str) -> _Schema | None:
+    """What the database says; None when it is empty."""
     catalogue = (
         "SELECT COUNT(*) FROM sqlite_schema WHERE name = 'alembic_version'"
         if is_sqlite(url)
         else "SELECT COUNT(*) FROM pg_class WHERE oid = to_regclass('alembic_version')"
     )
-    database = connect(url)
+    database = connect(url, pool_size=1)
     await database.open()
     try:
         async with database.read() as tx:
             if await tx.fetch_one(catalogue) == (0,):
                 return None
             row = await tx.fetch_one("SELECT version_num FROM alembic_version")
+            if row is None:
+                return None
+            if row[0] in REVISIONS:
+                return _Schema(str(row[0]))
+            said = await tx.fetch_one("SELECT compatible_with, made_by FROM compatibility")
+            return _Schema(str(row[0]), *map(str, said or ()))
     finally:
         await database.close()
-    if row is None:
-        return None
-    if row[0] not in REVISIONS:
-        raise StartRefused(
-            "the database belongs to a newer program: update this one", found=row[0], known=HEAD
-        )
-    return str(row[0])
 
 
 def _upgrade(url: str) -> None:
@@ -73,13 +104,31 @@ def _upgrade(url: str) -> None:
     # Slow to import and needed once: a server whose schema is current never loads them.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
+    from alembic.migration import MigrationContext  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
 
     migrating = _sqlite(sqlite_path(url)) if is_sqlite(url) else _postgres(url)
     with migrating as connection:
         config = Config(attributes={"connection": connection})
         config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+        found = MigrationContext.configure(connection).get_current_revision()
+        if found is not None and found not in REVISIONS:
+            return  # a newer program was first
         command.upgrade(config, "head")
+        _say_who_may_use_it(
+            connection, ScriptDirectory.from_config(config).get_revision(HEAD).module
+        )
         connection.commit()
+
+
+def _say_who_may_use_it(connection: "Connection", head: ModuleType) -> None:
+    from sqlalchemy import text  # noqa: PLC0415
+
+    connection.exec_driver_sql("DELETE FROM compatibility")
+    connection.execute(
+        text("INSERT INTO compatibility VALUES (:compatible_with, :made_by)"),
+        {"compatible_with": head.compatible_with, "made_by": version("entrepot")},
+    )
 
 
 @contextmanager
@@ -109,10 +158,13 @@ def _postgres(url: str) -> Iterator["Connection"]:
     from sqlalchemy import NullPool, create_engine  # noqa: PLC0415
     from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
 
-    from entrepot.db import postgres  # noqa: PLC0415
+    from entrepot.db.postgres_errors import raise_ours as raise_ours_of_postgres  # noqa: PLC0415
+    from entrepot.db.postgres_pool import parameters_of  # noqa: PLC0415
 
     def connect_to_server() -> "psycopg.Connection":
-        return psycopg.connect(url, application_name="entrepot migrate")
+        # Nothing is prepared: a pooler might run the statement where it was not.
+        parameters = {**parameters_of(url), "application_name": "entrepot migrate"}
+        return psycopg.connect(**parameters, prepare_threshold=None)  # type: ignore[arg-type]  # parameters are no keywords of Python's
 
     engine = create_engine("postgresql+psycopg://", creator=connect_to_server, poolclass=NullPool)
     try:
@@ -122,5 +174,5 @@ def _postgres(url: str) -> Iterator["Connection"]:
             yield connection
     except DBAPIError as error:
         if isinstance(error.orig, psycopg.Error):
-            postgres.raise_ours(error.orig)
+            raise_ours_of_postgres(error.orig)
         raise

@@ -1,9 +1,11 @@
-"""Segments: uploads to an object store are lists of objects."""
+"""Segments: uploads to an object store are lists of objects. Which programs may work here."""
 
 from entrepot.db.revisions.dialect import run
 
 revision = "0007"
 down_revision = "0006"
+# The oldest revision whose programs work on this schema; see docs/upgrading.md.
+compatible_with = "0007"
 
 # `upload_key` is uploads.storage_key. The rows stay behind the session while a blob's storage_key
 # is the upload's with `.parts`: until its segments are joined, and the key's tombstone is gone.
@@ -15,9 +17,14 @@ CREATE TABLE segments (
     object_key {text} NOT NULL UNIQUE,
     PRIMARY KEY (upload_key, start)
 ){clustered};
+
+CREATE TABLE compatibility (
+    compatible_with {text} NOT NULL,
+    made_by {text} NOT NULL
+);
 """
 
 
 def upgrade() -> None:
-    """Create it."""
+    """Create both."""
     run(STATEMENTS)
