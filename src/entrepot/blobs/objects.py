@@ -17,6 +17,7 @@ import obstore
 from entrepot.blobs.objects_abandoned import abort_before
 from entrepot.blobs.objects_check import check
 from entrepot.blobs.objects_clock import read_clock
+from entrepot.blobs.objects_exit import leave_in_peace
 from entrepot.blobs.objects_faults import read_refusal, store_faults, wrong_size
 from entrepot.blobs.objects_place import Place, way_to_read, way_to_write
 from entrepot.blobs.objects_read import Reader
@@ -55,6 +56,7 @@ class ObjectStore:
         self._sender = Sender(self._sends, self._asks)
         self._observe = observe
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="objects")
+        leave_in_peace()
 
     def prepare(self) -> None:
         """Try everything once. Raises StartRefused, with the remedy."""

@@ -1,0 +1,219 @@
+"""What an object store has beyond a folder: segments, signed addresses, unfinished uploads."""
+
+import asyncio
+import secrets
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from entrepot.blobs.objects import ObjectStore
+from entrepot.model.errors import EntrepotError, ObjectMissing, StorageFailed, Unavailable
+from tests.blobs.places import PREFIX, Session, pieces_of, place_of, put, read
+
+pytestmark = pytest.mark.slow
+
+MIB = 1 << 20
+KEY = "0123456789abcdef" * 2
+
+
+async def test_an_object_lies_below_the_prefix_and_the_first_two_digits_of_its_key(
+    object_store, bucket
+):
+    placed = await put(object_store, b"bytes")
+
+    assert bucket.objects() == {f"{PREFIX}/{placed.key[:2]}/{placed.key}": 5}
+
+
+async def test_any_range_of_segments_is_read_as_of_one_object(object_store):
+    session, content = Session(object_store), secrets.token_bytes(3 * MIB)
+    for start, stop in ((0, MIB), (MIB, MIB + 1), (MIB + 1, 3 * MIB)):
+        await session.append(object_store, content[start:stop])
+    stored = object_store.open_segments(session.segments)
+
+    for start in (0, 1, MIB - 1, MIB, MIB + 1, 2 * MIB, 3 * MIB - 1):
+        for most in (1, 1000, 2 * MIB):
+            piece = await stored.piece(start, most)
+            assert piece
+            assert piece == content[start : start + len(piece)]
+            assert len(piece) <= most
+    assert await stored.piece(3 * MIB, 1) == b""
+    stored.close()
+    placed = await session.commit(object_store)
+    assert await read(object_store, placed, len(content), session.segments) == content
+
+
+async def test_readers_in_order_take_one_request_and_small_ones_no_more_than_they_want(
+    bucket, s3_proxy
+):
+    store = ObjectStore(place_of(bucket.behind(s3_proxy.origin)))
+    content = secrets.token_bytes(4 * MIB)
+    placed = await put(store, content)
+    s3_proxy.log.clear()
+
+    assert await read(store, placed, len(content)) == content
+    whole = [asked.operation for asked in s3_proxy.log]
+    stored = store.open(placed.key, len(content))
+    assert await stored.piece(MIB, 1000) == content[MIB : MIB + 1000]
+    stored.close()
+
+    assert whole == ["GetObject"]
+    assert [asked.operation for asked in s3_proxy.log] == ["GetObject", "GetObject"]
+    store.close()
+
+
+@pytest.mark.parametrize("size", [3 * MIB, 12 * MIB])
+async def test_nothing_unfinished_is_left_of_a_cancelled_request(object_store, bucket, size):
+    session, sent = Session(object_store), asyncio.Event()
+    upload = object_store.upload(session.key)
+
+    async def body():
+        async for piece in pieces_of(secrets.token_bytes(size)):
+            yield piece
+        sent.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(upload.append(body(), 0, []))
+    await sent.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert (bucket.objects(), bucket.unfinished()) == ({}, [])
+
+
+async def test_unfinished_uploads_are_ended_once_they_are_old(object_store, bucket):
+    client = bucket.client()
+    ours, foreign = f"{PREFIX}/ab/{KEY}.01234567", "elsewhere/thing"
+    for key in (ours, foreign):
+        client.create_multipart_upload(Bucket=bucket.name, Key=key)
+
+    assert await asyncio.to_thread(object_store.abort_before, time.time() - 3600) == 0
+    assert await asyncio.to_thread(object_store.abort_before, time.time() + 3600) == 1
+
+    assert bucket.unfinished() == [foreign]
+
+
+async def test_a_signed_address_gives_the_bytes_and_ranges_to_whoever_has_it(object_store):
+    placed = await put(object_store, b"0123456789")
+
+    address = await object_store.open(placed.key, 10).url(60)
+
+    assert address is not None
+    async with httpx.AsyncClient() as client:
+        whole = await client.get(address)
+        part = await client.get(address, headers={"range": "bytes=2-4"})
+        altered = await client.get(address.replace("Expires=60", "Expires=61"))
+    assert (whole.status_code, whole.content) == (200, b"0123456789")
+    assert (part.status_code, part.content) == (206, b"234")
+    assert altered.status_code == 403
+
+
+async def test_an_address_is_signed_for_where_clients_reach_the_store(bucket):
+    store = ObjectStore(place_of(bucket), public_endpoint="https://blobs.example.net")
+
+    address = await store.sign(KEY, 60)
+
+    assert address.startswith(f"https://blobs.example.net/{bucket.name}/{PREFIX}/01/{KEY}?")
+    store.close()
+
+
+def test_the_self_test_leaves_nothing(object_store, bucket):
+    object_store.prepare()
+
+    assert (bucket.objects(), bucket.unfinished()) == ({}, [])
+
+
+async def _failures(store: ObjectStore) -> list[EntrepotError]:
+    found: list[EntrepotError] = []
+    for attempt in (
+        lambda: put(store, b"bytes"),
+        lambda: put(store, bytes(6 * MIB)),
+        lambda: store.open(KEY, 5).piece(0, 5),
+        lambda: store.read_back([KEY], "sha256"),
+        lambda: asyncio.to_thread(store.require, KEY, 5),
+        lambda: asyncio.to_thread(store.listed, "ab"),
+        lambda: asyncio.to_thread(store.read_epoch),
+        lambda: asyncio.to_thread(store.advance_epoch, 1),
+        lambda: asyncio.to_thread(store.abort_before, time.time()),
+        lambda: asyncio.to_thread(store.leftovers, KEY),
+    ):
+        with pytest.raises(EntrepotError) as raised:
+            await attempt()
+        found.append(raised.value)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"bucket": "no-such-bucket"}, StorageFailed),
+        ({"secret_access_key": "hunter2"}, StorageFailed),
+        ({"access_key_id": "UNKNOWN"}, StorageFailed),
+        ({"endpoint": "http://127.0.0.1:9"}, Unavailable),
+    ],
+)
+async def test_a_store_that_refuses_is_no_missing_object_and_clients_learn_nothing(
+    bucket, change, expected
+):
+    store = ObjectStore(replace(place_of(bucket), **change))
+
+    failures = await _failures(store)
+
+    assert {type(failure) for failure in failures} == {expected}
+    for failure in failures:
+        for inside in (bucket.name, bucket.server.endpoint, "127.0.0.1", "hunter2", "UNKNOWN"):
+            assert inside not in failure.message
+        assert "hunter2" not in repr(failure.values)
+    store.close()
+
+
+async def test_what_is_not_there_is_missing_and_not_a_fault(object_store):
+    with pytest.raises(ObjectMissing):
+        await object_store.open(KEY, 5).piece(0, 5)
+
+
+_LEAVE = """
+import asyncio, sys
+from entrepot.blobs.objects import ObjectStore
+from entrepot.blobs.objects_place import Place
+
+async def pieces():
+    for _ in range(100):
+        yield bytes(1 << 16)
+
+async def main():
+    store = ObjectStore(Place("s3", *sys.argv[2:4], endpoint=sys.argv[4], region="us-east-1",
+        access_key_id=sys.argv[5], secret_access_key=sys.argv[6]))
+    if sys.argv[1] == "sent":
+        await store.put(store.new_key(), pieces(), 5 << 20)
+    else:
+        stored = store.open(sys.argv[7], 8 << 20)
+        await stored.piece(0, 1 << 20)
+        if sys.argv[1] == "closed":
+            stored.close()
+    store.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("how", ["sent", "closed", "left open"])
+async def test_a_process_ends_in_peace_right_after_its_last_transfer(object_store, bucket, how):
+    placed = await put(object_store, secrets.token_bytes(8 * MIB))
+    server = bucket.server
+    words = [how, bucket.name, PREFIX, server.endpoint, server.access_key_id]
+    words += [server.secret_access_key, placed.key]
+
+    for _ in range(4):
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-c", _LEAVE, *words],
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
