@@ -6,13 +6,16 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.support import s3_faults, turned_clock
+from tests.support import s3_faults
 from tests.support.eventually import eventually
 from tests.support.server import ENTREPOT, running_server
+
+TURNED_CLOCK = Path(s3_faults.__file__).with_name("turned_clock.py")
 
 pytestmark = pytest.mark.slow  # a real S3 server, and servers of its own
 
@@ -123,7 +126,7 @@ def test_the_doctor_compares_clocks(bucket, data, tmp_path):
     found = examine(
         data,
         settings,
-        command=(sys.executable, turned_clock.__file__),
+        command=(sys.executable, str(TURNED_CLOCK)),
         words=("entrepot", "admin", "doctor", "--json"),
         TURNED_CLOCK=str(tmp_path / "turned"),
     )
