@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from entrepot.db.connect import is_sqlite, sqlite_path
 from entrepot.db.migrate import REVISIONS
-from entrepot.model.errors import StartRefused
+from entrepot.model.errors import SettingsInvalid, StartRefused
 
 if TYPE_CHECKING:
     import psycopg
@@ -19,7 +19,6 @@ SETTING = "ENTREPOT_DATABASE__URL"
 _MAGIC = b"SQLite format 3\0"
 _PATIENCE_SECONDS = 10.0  # a database that starts together with us
 _PAUSE_SECONDS = 0.5
-_CONNECT_SECONDS = 5
 _SECONDS = 10.0  # for one look
 
 
@@ -75,17 +74,12 @@ async def _require_server(url: str, patience: float) -> None:
 async def _refusal(url: str) -> "_Refusal | None":
     """What the server has against us, if anything. Raises StartRefused for what cannot change."""
     import psycopg  # noqa: PLC0415 - loads a driver
-    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
 
-    parameters: dict[str, Any] = {
-        "connect_timeout": _CONNECT_SECONDS,
-        "application_name": "entrepot start",
-        "target_session_attrs": "primary",
-    }
+    from entrepot.db.postgres_pool import parameters_of  # noqa: PLC0415
+
     try:
-        parameters.update(conninfo_to_dict(url))
-    except psycopg.ProgrammingError:
-        # Without its cause, which repeats the address and the password in it.
+        parameters: dict[str, Any] = parameters_of(url)
+    except SettingsInvalid:
         raise StartRefused(
             f"{SETTING} cannot be read; write postgresql://USER:PASSWORD@HOST:PORT/NAME, with %XX"
             " in place of letters such as @ and / in the password"
@@ -93,7 +87,7 @@ async def _refusal(url: str) -> "_Refusal | None":
     try:
         async with asyncio.timeout(_SECONDS):
             async with await psycopg.AsyncConnection.connect(
-                **parameters, autocommit=True
+                **{**parameters, "application_name": "entrepot start"}, autocommit=True
             ) as connection:
                 await _require_fit(connection)
     except (psycopg.Error, TimeoutError) as error:
@@ -153,7 +147,7 @@ _REFUSALS: tuple[tuple[str, bool, str], ...] = (
         f"correct user and password in {SETTING}",
     ),
     (
-        'database ".*" does not exist',
+        'database ".*" does not exist|no such database',
         True,
         f"make it with `createdb`, owned by our user, or correct its name in {SETTING}",
     ),

@@ -1,6 +1,7 @@
 """The way to other registries: a proxy, and authorities of one's own."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
@@ -37,8 +38,10 @@ async def _proxy(url: str) -> Finding:
         async with asyncio.timeout(_SECONDS):
             _, writer = await asyncio.open_connection(host, port)
     except OSError as error:  # a time-out too, which has no words
+        number = error.errno or 0  # below 0 where the name has no address
+        why = os.strerror(number) if number > 0 else error.strerror or "no answer"
         return _PART.error(
-            f"the proxy {host}:{port} cannot be reached ({error.strerror or 'no answer'})",
+            f"the proxy {host}:{port} cannot be reached ({why})",
             "start it, or correct ENTREPOT_OUTBOUND__PROXY",
         )
     writer.close()
