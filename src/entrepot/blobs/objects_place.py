@@ -21,8 +21,8 @@ Way = S3Store | GCSStore | AzureStore
 
 _CONNECT = timedelta(seconds=5)
 _IDLE = timedelta(seconds=15)  # stores close connections that nobody uses; be the first
-# A part of 5 MiB goes through a line of 50 kB/s; the answer to a large upload may take a minute.
-_WRITE = timedelta(seconds=120)
+# A part of 5 MiB goes through a line of 100 kB/s; to put many parts together takes seconds.
+_WRITE = timedelta(seconds=60)
 # Of an answer's bytes, each time: how long all of them take is up to whoever reads them.
 _READ = timedelta(seconds=20)
 _WHOLE_ANSWER = timedelta(days=1)
