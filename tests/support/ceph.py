@@ -56,6 +56,8 @@ osd_pool_default_pg_num = 8
 osd_pool_default_pg_autoscale_mode = off
 osd_crush_chooseleaf_type = 0
 mon_allow_pool_size_one = true
+# Changes are decided one after the other, not gathered for a second each.
+paxos_propose_interval = 0.05
 mon_warn_on_pool_no_redundancy = false
 bluestore_block_size = {disk_bytes}
 osd_memory_target = 939524096
