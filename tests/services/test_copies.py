@@ -378,6 +378,15 @@ async def test_uses_are_noted_once_a_minute(node, store, clock, objects):
     assert (objects / key).stat().st_atime_ns > made
 
 
+async def test_the_mark_of_a_copy_is_older_than_any_use(node, store, objects):
+    """Else the kernel would note each reading by itself."""
+    copies = node()
+    for number in range(20):
+        key = await copied(copies, store, b"popular %d" % number)
+
+        assert (objects / key).stat().st_mtime < 2**30
+
+
 async def test_copies_are_for_the_registry_alone(node, store, objects):
     key = await copied(node(), store, b"private")
 

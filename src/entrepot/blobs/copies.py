@@ -205,5 +205,6 @@ def _mark(key: str) -> int:
 
     Not the time of its inode's last change, as for objects: a note of its use would change that.
     """
-    seconds = crc32(key.encode()) >> 1  # some file systems know no time after 2038
+    # Before 2004: the kernel notes each reading of a file that was changed after its last use.
+    seconds = crc32(key.encode()) >> 2
     return seconds * SECOND * _NANOSECONDS

@@ -153,7 +153,9 @@ class Following:
 
         Raises ObjectMissing, StorageFailed.
         """
-        if self._reader is not None and start <= self._progress.written + _AHEAD_BYTES:
+        if start > self._progress.written + _AHEAD_BYTES:
+            self._leave()
+        if self._reader is not None:
             try:
                 return await self._reader.piece(start, most)
             except ObjectMissing:
