@@ -1,12 +1,14 @@
 """What /readyz asks, how often, and how long it waits."""
 
 import asyncio
+import threading
 
 import pytest
 
+from entrepot.blobs.disk import DiskStore
 from entrepot.model.clock import SECOND
 from entrepot.model.errors import StorageFailed, Unavailable
-from entrepot.ops.readiness import Readiness
+from entrepot.ops.readiness import AskStore, Readiness
 from tests.support.clock import FakeClock
 
 
@@ -122,6 +124,36 @@ async def test_a_question_without_an_answer_is_given_up_and_put_anew():
     clock.advance(2 * SECOND)
     assert await ready.look() == {}
     assert part.asked == 2
+
+
+class HungStore(DiskStore):
+    """A full disk that hangs when it is asked for an object."""
+
+    def __init__(self, folder):
+        super().__init__(folder, folder, low_water_bytes=1 << 62)
+        self.asked = 0
+        self.gate = threading.Event()
+
+    def require(self, *_):
+        self.asked += 1
+        self.gate.wait(60)
+
+
+async def test_a_store_that_hangs_keeps_one_thread_however_often_it_is_asked(tmp_path):
+    clock, store = FakeClock(), HungStore(tmp_path)
+    ask = AskStore(store)
+    ready = Readiness(clock, {"store": ask}, seconds=3.0, give_up=0.05)
+
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="the store has not answered"):
+            await ready.look()
+        clock.advance(2 * SECOND)
+    assert store.asked == 1
+
+    store.gate.set()
+    assert await ask() == "disk"
+    ask.close()
+    store.close()
 
 
 async def test_whoever_gives_up_waiting_takes_no_answer_from_the_others():

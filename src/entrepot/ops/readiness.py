@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
+from entrepot.blobs.store import BlobStore
 from entrepot.model.clock import SECOND, Clock
-from entrepot.model.errors import EntrepotError, Unavailable
+from entrepot.model.errors import EntrepotError, ObjectMissing, Unavailable
 
 ANSWER_SECONDS = 3.0
 """How long a part may take; load balancers seldom wait longer than five."""
 GIVE_UP_SECONDS = 30.0
-"""When a question without an answer is put anew: by then on another connection, or thread."""
+"""When a question without an answer is put anew: by then on another connection."""
 
 Ask = Callable[[], Awaitable[str]]
 """Asks a part: what of it is degraded, or nothing. Raises EntrepotError if it does not answer."""
@@ -40,8 +43,29 @@ class Readiness:
         return {"degraded": degraded} if degraded else {}
 
 
+class AskStore:
+    """Asks a store in a thread of its own: one that hangs holds up that one alone."""
+
+    def __init__(self, store: BlobStore) -> None:
+        self._store = store
+        self._thread = ThreadPoolExecutor(1, "readiness")
+
+    async def __call__(self) -> str:
+        """What is degraded. Raises StorageFailed, Unavailable."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._ask)
+
+    def _ask(self) -> str:
+        with suppress(ObjectMissing):  # to ask for what is not there moves no bytes
+            self._store.require(self._store.new_key(), 0)
+        return "disk" if self._store.is_low() else ""
+
+    def close(self) -> None:
+        """Wait for nothing: the store may hang."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
 class _Part:
-    """One part. One question at a time: a part that hangs keeps few connections, or threads.
+    """One part. One question at a time: a part that hangs keeps few connections.
 
     `look` answers what is degraded, and what is wrong.
     """
