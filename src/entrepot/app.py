@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -26,11 +26,11 @@ from entrepot.jobs.schedule import Job
 from entrepot.lifecycle import Lifecycle, servers_policy
 from entrepot.model.access import Action, Kind
 from entrepot.model.clock import SECOND, Clock, SystemClock
-from entrepot.model.errors import EntrepotError, ObjectMissing
+from entrepot.model.errors import EntrepotError
 from entrepot.oci.call import Registry
 from entrepot.oci.surface import Surface
 from entrepot.ops.first_steps import first_lines
-from entrepot.ops.readiness import Readiness
+from entrepot.ops.readiness import AskStore, Readiness
 from entrepot.ops.surface import OpsSurface
 from entrepot.parts import (
     key_ring,
@@ -214,6 +214,7 @@ class Application:
             self._idempotency,
             version=version("entrepot"),
         )
+        self._ask_store = AskStore(self.store)
         readiness = Readiness(
             self._clock, {"database": self._ask_database, "store": self._ask_store}
         )
@@ -337,6 +338,7 @@ class Application:
             await self.caching.close()
             await self.lifecycle.close()
             await self.database.close()
+            self._ask_store.close()
             self.store.close()
 
     def _jobs(self) -> list[Job]:
@@ -385,12 +387,6 @@ class Application:
         """Raises Unavailable, StorageFailed. In a thread where a disk that hangs would hang us."""
         await recorded_key(self.database, scan=True)
         return ""
-
-    async def _ask_store(self) -> str:
-        """Raises StorageFailed, Unavailable. Asks for what is not there: that moves no bytes."""
-        with suppress(ObjectMissing):
-            await asyncio.to_thread(self.store.require, self.store.new_key(), 0)
-        return "disk" if await asyncio.to_thread(self.store.is_low) else ""
 
 
 def serve_worker() -> Application:
