@@ -25,6 +25,7 @@ _REMEDIES = {
     "InvalidAccessKeyId": f"it does not know the access key: set {_KEYS}",
     "SignatureDoesNotMatch": f"the secret does not belong to the access key: set {_KEYS}",
     "AuthenticationFailed": f"the account's key is wrong: set {_KEYS}",
+    "AuthorizationFailure": f"the account's key is wrong: set {_KEYS}",
     "ExpiredToken": "the credentials have expired: give this machine new ones",
     "RequestTimeTooSkewed": "this machine's clock is wrong: set it, and keep it right with NTP",
     "NoSuchBucket": "there is no such bucket: make it, or set blobs.url",
@@ -89,7 +90,8 @@ def _trying(place: Place, doing: str, permission: str) -> Iterator[None]:
         yield
     except REFUSALS as error:
         refusal = read_refusal(error)
-        what = f"refuses to {doing} ({refusal.words})"
+        verb = "refuses to" if refusal.status else "did not"
+        what = f"{verb} {doing} ({refusal.words})"
         raise _refused(place, what, _remedy(place, refusal, permission)) from None
 
 

@@ -19,7 +19,7 @@ REFUSALS = (BaseError, OSError, NotImplementedError)
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,80})</Code>|\(code: (\w{1,80})\)")
-_MESSAGE = re.compile(r"<Message>([^<]{1,300})")
+_MESSAGE = re.compile(r"<Message>([^<\n]{1,300})")
 # Of a 404 that says nothing about an object: what it should lie in, or come by, is gone.
 _NO_WAY_THERE = frozenset({"NoSuchBucket", "ContainerNotFound", "NoSuchUpload"})
 _BUSY = frozenset({"InternalError", "SlowDown"})
