@@ -343,6 +343,7 @@ class Application:
 
     def _jobs(self) -> list[Job]:
         return [
+            Job("uploads.catch_up", 5, self.uploads.catch_up),
             Job("uploads.sweep", 60, self.uploads.sweep),
             Job("uploads.sweep_strays", 3_600, self.uploads.sweep_strays),
             Job("database.maintain", 300, self.database.maintain),

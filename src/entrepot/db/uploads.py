@@ -1,5 +1,8 @@
 """Upload sessions. A session belongs to one repository and one credential."""
 
+import json
+from collections.abc import Iterable
+
 from entrepot.db.database import Row, Transaction
 from entrepot.model.stored import UploadSession
 
@@ -104,6 +107,37 @@ async def advance(
         digest=digest,
         boot_id=boot_id,
         expires_at=expires_at,
+    )
+    return changed > 0
+
+
+async def find_open(tx: Transaction, upload_ids: Iterable[str]) -> list[UploadSession]:
+    """Those of these sessions that are not committed."""
+    rows = await tx.fetch_all(
+        f"""
+        SELECT {_COLUMNS}
+          FROM uploads
+         WHERE id IN (SELECT value FROM json_each(:upload_ids))
+           AND committed_at IS NULL
+        """,  # a list of columns
+        upload_ids=json.dumps(sorted(upload_ids)),
+    )
+    return [_session(row) for row in rows]
+
+
+async def note_digest(tx: Transaction, upload_id: str, *, size: int, digest: str) -> bool:
+    """Note what all bytes of an open session hash to; False when more have come meanwhile."""
+    changed = await tx.execute(
+        """
+        UPDATE uploads
+           SET digest = :digest
+         WHERE id = :id
+           AND size = :size
+           AND committed_at IS NULL
+        """,
+        id=upload_id,
+        size=size,
+        digest=digest,
     )
     return changed > 0
 

@@ -1,5 +1,6 @@
 """What must be so before bytes are added to an upload, and before they become a blob."""
 
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 
@@ -58,7 +59,11 @@ def require_length(before: UploadSession, after: UploadSession, chunk: ByteRange
 
 
 async def require_digest(
-    upload: Upload, session: UploadSession, digest: Digest, *, boot_id: str
+    session: UploadSession,
+    digest: Digest,
+    *,
+    boot_id: str,
+    read_back: Callable[[str], Awaitable[str]],
 ) -> None:
     """The one place where a pushed blob's digest is checked. Raises DigestInvalid.
 
@@ -67,7 +72,7 @@ async def require_digest(
     """
     known = session.digest if session.boot_id == boot_id else None
     if known is None or known.partition(":")[0] != digest.algorithm:
-        known = f"{digest.algorithm}:{await upload.digest(digest.algorithm, session.size)}"
+        known = f"{digest.algorithm}:{await read_back(digest.algorithm)}"
     if known != str(digest):
         message = f"the {session.size} bytes sent have the digest {known}"
         raise DigestInvalid(message, digest=str(digest))

@@ -40,8 +40,11 @@ async def forget_committed(database: Database, store: BlobStore, session: Upload
     await database.write(lambda tx: uploads.delete(tx, session.id), durable=False)
 
 
-async def bury_strays(database: Database, *, now: int) -> int:
-    """Have the segments of sessions removed that went with their repository; how many sessions."""
+async def clear_strays(database: Database, store: BlobStore, now: int, begun: int) -> int:
+    """Remove segments of sessions that went with their repository, and transfers that nobody ends.
+
+    These are ones from before `begun`. How many of both. Raises StorageFailed, Unavailable.
+    """
     async with database.read(scan=True) as tx:
         found = await segments.find_strays(tx, limit=_STRAYS)
 
@@ -52,7 +55,7 @@ async def bury_strays(database: Database, *, now: int) -> int:
 
     if found:
         await database.write(work, durable=False)
-    return len(found)
+    return len(found) + await asyncio.to_thread(store.abort_before, begun / 1_000_000)
 
 
 async def remove_segments(database: Database, store: BlobStore, upload_key: str) -> None:

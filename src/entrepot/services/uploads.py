@@ -8,6 +8,7 @@ has ended; in an object store each writes objects of its own, and the row says w
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from uuid import uuid4
 
 from entrepot.blobs.store import BlobStore, Placed, Upload, upload_of
@@ -29,6 +30,7 @@ from entrepot.model.stored import UploadSession
 from entrepot.services import upload_ends
 from entrepot.services.access import Access
 from entrepot.services.addresses import Address, Addresses
+from entrepot.services.catching_up import CatchingUp
 from entrepot.services.holdings import hold_blob, keep_object
 from entrepot.services.live_hashes import LiveHashes
 from entrepot.services.quotas import judge
@@ -47,6 +49,7 @@ from entrepot.services.upload_checks import (
 
 # How long a finished session is known: for a repeated PUT, and a manifest behind an expiry.
 _REMEMBERED = DAY
+_LONGEST = DAY  # that one body may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +80,14 @@ class Uploads:
         self._addresses = addresses
         self._limits = limits
         self._live = LiveHashes()
+        self._catching_up = CatchingUp(database, store, self._live)
 
     async def open(self, actor: Actor, address: Address, *, algorithm: str) -> UploadSession:
         """Begin an upload. Raises Denied, Unauthenticated, StorageFull, TooManyRequests."""
         self._store.require_space()
-        upload_id, key = str(uuid4()), self._store.new_key()
+        upload_id, key, now = str(uuid4()), self._store.new_key(), self._clock.now()
 
         async def work(tx: Transaction) -> UploadSession:
-            now = self._clock.now()
             where = await self._access.admit(tx, actor, Action.PUSH, address)
             limit = self._limits.open_per_token
             if await uploads.count_open(tx, actor.token_id, limit=limit, now=now) >= limit:
@@ -170,7 +173,8 @@ class Uploads:
             if stopped is not None:
                 raise stopped
             require_length(current, after, chunk)
-            await require_digest(upload, after, digest, boot_id=self._store.boot_id)
+            read_back = partial(self._catching_up.digest, upload, after)
+            await require_digest(after, digest, boot_id=self._store.boot_id, read_back=read_back)
             async with self._distrusting(upload, after):
                 placed = await upload.commit()
             warnings = await self._database.write(
@@ -231,6 +235,10 @@ class Uploads:
         async with self._locked(session) as (upload, _):
             await self._forget(upload, session)
 
+    async def catch_up(self) -> int:
+        """Hash what other processes received of uploads that began here; how many these are."""
+        return await self._catching_up.sweep()
+
     async def sweep(self, *, limit: int = 1_000) -> int:
         """Remove sessions that were abandoned, and what a crash left of them; how many."""
         async with self._database.read(scan=True) as tx:
@@ -272,9 +280,11 @@ class Uploads:
         Their rows were lost with the power: sessions are committed without waiting for the disk.
         Or their repository went.
         """
+        now = self._clock.now()
         if self._store.has_segments:
-            return await upload_ends.bury_strays(self._database, now=self._clock.now())
-        moment = (self._clock.now() - self._limits.expire) / 1_000_000
+            begun = now - max(self._limits.expire, _LONGEST)
+            return await upload_ends.clear_strays(self._database, self._store, now, begun)
+        moment = (now - self._limits.expire) / 1_000_000
         return await upload_ends.clear_stray_files(self._database, self._store, moment)
 
     async def count_open(self) -> int:
@@ -362,7 +372,7 @@ class Uploads:
             )
             await self._note(upload, session, after)
         if running is not None:
-            self._live.keep(session.id, size, running)
+            self._live.keep(after, running)
         return after, stopped
 
     async def _note(self, upload: Upload, before: UploadSession, after: UploadSession) -> None:

@@ -1,0 +1,105 @@
+"""Hashing in the background what other processes received of an upload that began here.
+
+An upload that goes from node to node has its digest when it is committed, then, and not only once
+all of it was read back. Whoever received its first bytes has the one hash that can go on; if that
+process is gone, the commit reads everything.
+"""
+
+import asyncio
+
+import structlog
+
+from entrepot.blobs.store import BlobStore, Upload
+from entrepot.blobs.stored import pieces_of
+from entrepot.db import uploads
+from entrepot.db.database import Database
+from entrepot.model.errors import EntrepotError
+from entrepot.model.stored import UploadSession
+from entrepot.services.live_hashes import LiveHashes
+from entrepot.services.upload_checks import read_open
+
+_PIECE_BYTES = 1024 * 1024
+_LOOK_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+class CatchingUp:
+    """For an object store; what comes to a folder is hashed where it comes, or at the end."""
+
+    def __init__(self, database: Database, store: BlobStore, live: LiveHashes) -> None:
+        self._database = database
+        self._store = store
+        self._live = live
+
+    async def sweep(self) -> int:
+        """Go on with every hash that is behind its session; how many. Raises Unavailable."""
+        known = self._live.sizes() if self._store.has_segments else {}
+        if not known:
+            return 0
+        async with self._database.read() as tx:
+            found = await uploads.find_open(tx, known)
+        for upload_id in known.keys() - {session.id for session in found}:
+            self._live.drop(upload_id)
+        count = 0
+        for session in found:
+            if session.size > known[session.id]:
+                count += await self._catch_up(session)
+        return count
+
+    async def digest(self, upload: Upload, session: UploadSession, algorithm: str) -> str:
+        """The hex digest of all bytes, from whoever has it first: us, or the one who has hashed on.
+
+        Raises ObjectMissing, StorageFailed, Unavailable.
+        """
+        if not self._store.has_segments or algorithm != session.algorithm:
+            return await upload.digest(algorithm, session.size)
+        if (ours := await self._go_on(session)) is not None:
+            return ours
+        reading = asyncio.create_task(upload.digest(algorithm, session.size))
+        try:
+            while not (await asyncio.wait([reading], timeout=_LOOK_SECONDS))[0]:
+                if (noted := await self._noted(session)) is not None:
+                    return noted
+            return reading.result()
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _catch_up(self, session: UploadSession) -> bool:
+        """Whether the session's row says now what all of its bytes hash to."""
+        try:
+            current = await read_open(self._database, self._store, session)
+            hexadecimal = await self._go_on(current)
+        except EntrepotError as error:
+            log.warning("upload.unhashed", upload=session.id, error=error.message)
+            return False
+        if hexadecimal is None:
+            return False
+        digest = f"{current.algorithm}:{hexadecimal}"
+        return await self._database.write(
+            lambda tx: uploads.note_digest(tx, current.id, size=current.size, digest=digest),
+            durable=False,
+        )
+
+    async def _go_on(self, session: UploadSession) -> str | None:
+        """The hex digest of the session's bytes, if we have the hash of the first ones."""
+        behind = self._live.take_behind(session)
+        if behind is None:
+            return None
+        size, running = behind
+        stored = self._store.open_segments(session.segments)
+        try:
+            async for piece in pieces_of(stored, size, _PIECE_BYTES):
+                await asyncio.to_thread(running.update, piece)
+        finally:
+            stored.close()
+        self._live.keep(session, running)
+        return running.hexdigest()
+
+    async def _noted(self, session: UploadSession) -> str | None:
+        async with self._database.read() as tx:
+            row = await uploads.get(tx, session.id)
+        if row is None or row.size != session.size or row.digest is None:
+            return None
+        return row.digest.partition(":")[2]
