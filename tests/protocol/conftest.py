@@ -1,4 +1,7 @@
-"""Registries for the whole session, one per database and openness; every test in each mode."""
+"""Registries for the whole session, one per database and openness; every test in each mode.
+
+Tests of uploads and of blobs run on an object store as well.
+"""
 
 import secrets
 from contextlib import ExitStack
@@ -6,21 +9,39 @@ from contextlib import ExitStack
 import pytest
 
 from tests.protocol.registry import Registry
+from tests.support.bucket import ObjectServer
 from tests.support.postgres import DATABASES, new_database
 from tests.support.server import Client, free_port, running_server
 
 MODES = ("open", "basic", "bearer")
 # What the operator allows those without a credential.
 OPENNESS = {"open": "push", "basic": "", "bearer": "", "readable": "pull"}
+ON_OBJECTS = (
+    *("test_uploads", "test_sessions", "test_chunks", "test_whole_blobs"),
+    *("test_pull", "test_ranges", "test_mounts", "test_clients", "test_limits"),
+)
+
+
+def pytest_generate_tests(metafunc):
+    if "registries" not in metafunc.fixturenames:
+        return
+    stores = list(DATABASES)
+    if metafunc.module.__name__.rpartition(".")[2] in ON_OBJECTS:
+        stores += [
+            pytest.param(f"{database}_objects", marks=pytest.mark.slow)
+            for database in ("sqlite", "postgres")
+        ]
+    metafunc.parametrize("registries", stores, indirect=True)
 
 
 class Registries:
     """Starts what is asked for, once."""
 
-    def __init__(self, folder, postgres_url, stack):
+    def __init__(self, folder, postgres_url, stack, object_server: ObjectServer | None = None):
         self._folder = folder
         self._postgres_url = postgres_url
         self._stack = stack
+        self._object_server = object_server
         self._running = {}
         self._clients = {}
 
@@ -43,6 +64,7 @@ class Registries:
         url = ""
         if self._postgres_url:
             url = self._stack.enter_context(new_database(self._postgres_url))
+        more = self._object_server.new_bucket().settings("objects") if self._object_server else {}
         port = free_port()
         public_host = f"registry.localhost:{port}"
         server = self._stack.enter_context(
@@ -53,6 +75,7 @@ class Registries:
                 environment={
                     "ENTREPOT_ANONYMOUS": anonymous,
                     "ENTREPOT_PUBLIC_URL": f"http://{public_host}",
+                    **more,
                 },
             )
         )
@@ -71,7 +94,20 @@ def postgres_registries(tmp_path_factory, postgres_server):
         yield Registries(tmp_path_factory.mktemp("postgres"), postgres_server, stack)
 
 
-@pytest.fixture(params=DATABASES)
+@pytest.fixture(scope="session")
+def sqlite_objects_registries(tmp_path_factory, object_server):
+    with ExitStack() as stack:
+        yield Registries(tmp_path_factory.mktemp("sqlite_objects"), "", stack, object_server)
+
+
+@pytest.fixture(scope="session")
+def postgres_objects_registries(tmp_path_factory, postgres_server, object_server):
+    with ExitStack() as stack:
+        folder = tmp_path_factory.mktemp("postgres_objects")
+        yield Registries(folder, postgres_server, stack, object_server)
+
+
+@pytest.fixture
 def registries(request):
     return request.getfixturevalue(f"{request.param}_registries")
 

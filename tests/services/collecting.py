@@ -56,7 +56,7 @@ class Yard:
     def check(self):
         check_invariants(
             self.world.url,
-            self.world.data,
+            self.world.kept,
             now=self.world.clock.now() / 1_000_000,
             late_seconds=1e9,  # nobody sweeps uploads here
         )
@@ -120,7 +120,7 @@ class Yard:
         return {str(row[0]) for row in await self.world.rows("SELECT digest FROM blobs")}
 
     def objects(self):
-        return [path.name for path in (self.world.data / "blobs").glob("*/*")]
+        return list(self.world.kept.objects())
 
     async def execute(self, sql, **values):
         return await self.database.write(lambda tx: tx.execute(sql, **values))

@@ -1,10 +1,14 @@
-"""The services on a database of each kind, with a clock that the test turns."""
+"""The services on a database of each kind, with a clock that the test turns.
+
+Tests of what becomes of content run on an object store as well.
+"""
 
 from types import SimpleNamespace
 
 import pytest
 
 from entrepot.blobs.disk import DiskStore
+from entrepot.blobs.objects import ObjectStore
 from entrepot.db.connect import connect
 from entrepot.identity.bearer import BearerKey
 from entrepot.identity.keys import KeyRing, SecretKey
@@ -23,8 +27,24 @@ from entrepot.services.push import Push
 from entrepot.services.tenancy import Tenancy
 from entrepot.services.tokens import TokenRequest
 from entrepot.services.uploads import UploadLimits, Uploads
+from tests.blobs.places import PREFIX, place_of
 from tests.support.clock import FakeClock
 from tests.support.efforts import effort as effort  # noqa: PLC0414  # a fixture
+from tests.support.kept import KeptFiles, KeptObjects
+
+ON_OBJECTS = ("test_content", "test_collection", "test_restore", "test_purge_and_restore")
+
+
+def pytest_generate_tests(metafunc):
+    is_for_both = metafunc.module.__name__.rpartition(".")[2] in ON_OBJECTS
+    if is_for_both and "store_kind" in metafunc.fixturenames:
+        kinds = ["disk", pytest.param("objects", marks=pytest.mark.slow)]
+        metafunc.parametrize("store_kind", kinds)
+
+
+@pytest.fixture
+def store_kind():
+    return "disk"
 
 
 class Twice:
@@ -84,13 +104,23 @@ def address(name, label=None):
 
 
 @pytest.fixture
-async def world(database_url, tmp_path):
+def place(store_kind, request, tmp_path):
+    """A store, and what really lies in it."""
+    if store_kind == "objects":
+        bucket = request.getfixturevalue("bucket")
+        return ObjectStore(place_of(bucket)), KeptObjects(bucket, f"{PREFIX}/")
+    store = DiskStore(tmp_path / "blobs", tmp_path / "uploads", low_water_bytes=0)
+    store.prepare()
+    return store, KeptFiles(tmp_path)
+
+
+@pytest.fixture
+async def world(database_url, place, tmp_path):
     clock = FakeClock()
     real = connect(database_url, pool_size=2)
     await real.open()
     database = Twice(real)
-    store = DiskStore(tmp_path / "blobs", tmp_path / "uploads", low_water_bytes=0)
-    store.prepare()
+    store, kept = place
     addresses = Addresses(database)
     access = Access(clock, addresses)
     tenancy = Tenancy(database, clock)
@@ -106,6 +136,7 @@ async def world(database_url, tmp_path):
         clock=clock,
         database=database,
         store=store,
+        kept=kept,
         key=BearerKey(KeyRing(SecretKey.of(b"k" * 32))),
         addresses=addresses,
         access=access,

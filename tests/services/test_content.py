@@ -247,7 +247,7 @@ async def test_a_push_whose_writes_run_twice_counts_nothing_twice(world):
     }
     assert await world.rows("SELECT version FROM tag_history") == [(1,)]
     assert await world.rows("SELECT 1 FROM tombstones") == []
-    check_invariants(world.url, world.data, now=world.clock.time / 1_000_000)
+    check_invariants(world.url, world.kept, now=world.clock.time / 1_000_000)
 
 
 async def test_one_credential_has_so_many_uploads_open_and_no_more(world):

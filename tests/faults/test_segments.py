@@ -1,0 +1,333 @@
+"""Uploads in an object store, one by one: what comes where, and that nothing of them is left."""
+
+import asyncio
+import secrets
+from contextlib import suppress
+
+import pytest
+
+from entrepot.model.clock import DAY, MINUTE
+from entrepot.model.digests import Digest
+from entrepot.model.errors import (
+    ClientGone,
+    DigestInvalid,
+    RangeInvalid,
+    Unavailable,
+    UploadUnknown,
+)
+from entrepot.model.ranges import ByteRange
+from entrepot.services.access import NOBODY
+from tests.faults.segments import PIECE, Shifted, cluster, once
+from tests.faults.test_interleavings import address_of
+from tests.faults.test_uploads import Impatient, Repeating
+
+pytestmark = pytest.mark.slow  # a real S3 server
+
+
+@pytest.fixture
+async def nodes(data, database_url, bucket):
+    async with cluster(data, database_url, bucket) as nodes:
+        yield nodes
+
+
+async def rows(nodes, sql):
+    async with nodes.first.app.database.read() as tx:
+        return await tx.fetch_all(sql)
+
+
+async def test_an_upload_goes_on_at_any_node_and_is_never_copied(nodes):
+    upload = await nodes.open(nodes.first)
+    for number in range(6):
+        await upload.patch((nodes.second, nodes.first)[number % 2], secrets.token_bytes(PIECE))
+    before = nodes.kept.objects()
+
+    await upload.put(nodes.second)
+
+    assert nodes.kept.objects() == before
+    assert len(before) == 6
+    assert await upload.pull(nodes.first) == upload.content
+    nodes.check()
+    await nodes.end()
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"x" * (6 << 20)], ids=["none", "one", "two parts"])
+async def test_an_upload_of_one_body_is_one_object(nodes, content):
+    upload = await nodes.open(nodes.first)
+
+    await upload.put(nodes.second, content)
+
+    assert len(nodes.kept.objects()) == 1
+    assert not await rows(nodes, "SELECT * FROM segments")
+    assert await upload.pull(nodes.second) == content
+    nodes.check()
+    await nodes.end()
+
+
+async def test_what_came_before_a_client_was_gone_counts(nodes):
+    upload = await nodes.open(nodes.first)
+
+    async def broken():
+        yield b"some"
+        raise ClientGone("it went")
+
+    with pytest.raises(ClientGone):
+        await nodes.first.registry.uploads.append(upload.session, broken(), None)
+
+    upload.session, upload.content = await upload.find(nodes.second), b"some"
+    assert upload.session.size == 4
+    await upload.patch(nodes.second, b" more")
+    await upload.put(nodes.first)
+    assert await upload.pull(nodes.second) == b"some more"
+    await nodes.end()
+
+
+async def test_who_is_too_late_hears_how_much_there_is(nodes):
+    upload = await nodes.open(nodes.first, b"first")
+    late = upload.session
+
+    await upload.patch(nodes.second, b"second")
+    with pytest.raises(RangeInvalid) as refused:
+        await nodes.first.registry.uploads.append(late, once(b"late"), ByteRange(5, 9))
+
+    assert refused.value.values["size"] == 11
+    assert len(nodes.kept.objects()) == 2
+    await upload.put(nodes.first)
+    nodes.check()
+
+
+async def test_a_digest_that_is_another_keeps_the_session(nodes):
+    upload = await nodes.open(nodes.first, b"some")
+    wrong = Digest.of(b"other")
+
+    with pytest.raises(DigestInvalid):
+        await nodes.second.registry.uploads.commit(
+            NOBODY, address_of(upload.name), upload.session, wrong, once(b""), None
+        )
+
+    await upload.put(nodes.second)
+    assert await upload.pull(nodes.first) == b"some"
+    await nodes.end()
+
+
+async def test_a_repeated_commit_is_one_commit(nodes):
+    nodes.first.registry.uploads._database = Repeating(nodes.first.app.database)
+    upload = await nodes.open(nodes.first, b"first", b"second")
+
+    await upload.put(nodes.first, b"third")
+    await upload.put(nodes.second)
+
+    assert await upload.pull(nodes.second) == b"firstsecondthird"
+    nodes.check()
+    await nodes.end()
+
+
+async def test_a_commit_that_arrives_while_its_upload_is_cancelled_keeps_its_bytes(nodes):
+    upload = await nodes.open(nodes.first, b"some")
+    uploads = nodes.first.registry.uploads
+    uploads._database = impatient = Impatient(nodes.first.app.database)
+    impatient.is_patient = False
+    with pytest.raises(Unavailable):
+        await upload.put(nodes.first, b" more")
+
+    with pytest.raises(UploadUnknown):
+        await upload.cancel(nodes.first)
+
+    assert await upload.pull(nodes.second, b"some more") == b"some more"
+    nodes.check()
+    uploads._database = nodes.first.app.database
+    await nodes.end()
+
+
+async def test_a_cancelled_upload_leaves_nothing(nodes):
+    upload = await nodes.open(nodes.first, b"some", b"more")
+
+    await upload.cancel(nodes.second)
+
+    with pytest.raises(UploadUnknown):
+        await upload.patch(nodes.first, b"late")
+    with pytest.raises(UploadUnknown):
+        await upload.cancel(nodes.first)
+    await nodes.collect(nodes.first)
+    assert not nodes.kept.objects()
+
+
+async def test_an_abandoned_upload_is_swept_with_what_its_losers_left(nodes):
+    upload = await nodes.open(nodes.first, b"some")
+    lost = nodes.first.app.store.upload(upload.session.storage_key)
+    lost.resume(0, ())
+    await lost.append(once(b"of a node that was killed"), 0, [])
+    nodes.check()
+
+    await nodes.end()
+
+
+async def test_what_losers_left_of_a_committed_upload_is_swept(nodes):
+    upload = await nodes.open(nodes.first, b"some")
+    lost = nodes.first.app.store.upload(upload.session.storage_key)
+    lost.resume(0, ())
+    await lost.append(once(b"of a node that was killed"), 0, [])
+    await upload.put(nodes.first)
+    assert len(nodes.kept.objects()) == 2
+
+    uploads = nodes.second.registry.uploads
+    uploads._clock = Shifted(2 * DAY)
+    await uploads.sweep()
+
+    assert len(nodes.kept.objects()) == 1
+    assert await upload.pull(nodes.first) == b"some"
+
+
+async def test_the_segments_of_a_repository_that_goes_go_too(nodes):
+    upload = await nodes.open(nodes.first, b"some", b"more")
+    await nodes.open(nodes.first, b"of another")
+
+    async def work(tx):
+        await tx.execute("DELETE FROM uploads WHERE id = :id", id=upload.session.id)
+
+    await nodes.first.app.database.write(work)
+    assert await nodes.second.registry.uploads.sweep_strays() == 1
+    assert await nodes.second.registry.uploads.sweep_strays() == 0
+    await nodes.collect(nodes.second)
+
+    assert len(nodes.kept.objects()) == 1
+    nodes.check()
+
+
+async def test_a_joined_blob_is_one_object_and_its_segments_go(nodes):
+    upload = await nodes.parts(nodes.first, 3)
+    other = await nodes.parts(nodes.second)
+
+    assert await nodes.joining(nodes.second).count_unjoined() == 2
+    assert await nodes.joining(nodes.second).sweep() == 2
+
+    assert await nodes.joining(nodes.first).sweep() == 0
+    assert await upload.pull(nodes.first) == upload.content
+    assert await other.pull(nodes.first) == other.content
+    nodes.check()
+    await nodes.collect(nodes.first)
+    assert len(nodes.kept.objects()) == 2
+    assert await upload.pull(nodes.second) == upload.content
+    assert not await rows(nodes, "SELECT * FROM segments")
+    nodes.check()
+    await nodes.end()
+
+
+async def test_a_pull_that_began_before_the_join_gets_all_bytes(nodes):
+    upload = await nodes.parts(nodes.first)
+    repository = await upload.repository(nodes.first)
+    found = await nodes.first.registry.pull.blob(repository, Digest.of(upload.content))
+    begun = await found.piece(0, 10)
+
+    await nodes.joining(nodes.second).sweep()
+
+    assert begun + await found.piece(10, PIECE - 10) == upload.content[:PIECE]
+    assert await found.piece(PIECE, PIECE) == upload.content[PIECE:]
+    found.close()
+
+
+async def test_damaged_segments_are_noted_and_not_joined(nodes, bucket):
+    upload = await nodes.parts(nodes.first)
+    key = min(nodes.kept.objects())
+    body = b"?" * PIECE
+    bucket.client().put_object(
+        Bucket=bucket.name, Key=f"{nodes.kept.prefix}{key[:2]}/{key}", Body=body
+    )
+
+    assert await nodes.joining(nodes.second).sweep() == 0
+
+    ((damaged_at,),) = await rows(nodes, "SELECT damaged_at FROM blobs")
+    assert damaged_at is not None
+    assert set(nodes.kept.objects()) >= {key}
+    again = await nodes.open(nodes.second)
+    again.name = upload.name
+    again = await nodes.open(nodes.first)
+    await again.put(nodes.first, upload.content)
+    assert await upload.pull(nodes.second) == upload.content
+    nodes.check()
+    await nodes.end()
+
+
+async def test_what_a_killed_join_left_goes_with_the_segments(nodes):
+    upload = await nodes.parts(nodes.first)
+    lost = nodes.first.app.store.upload(upload.session.storage_key)
+    lost.resume(0, ())
+    await lost.append(once(upload.content), 0, [])
+
+    assert await nodes.joining(nodes.second).sweep() == 1
+    await nodes.collect(nodes.second)
+
+    assert len(nodes.kept.objects()) == 1
+    assert await upload.pull(nodes.first) == upload.content
+
+
+async def test_one_process_joins_until_its_lease_is_over(nodes):
+    await nodes.parts(nodes.first)
+    first, second = nodes.joining(nodes.first), nodes.joining(nodes.second)
+
+    assert await first._claim()
+    assert await second.sweep() == 0
+    second._clock = Shifted(3 * MINUTE)
+    assert await second._claim()
+    with suppress(UploadUnknown), pytest.raises(Exception, match="another process joins"):
+        await first._renew()
+
+
+async def test_an_upload_that_hops_is_hashed_where_it_began(nodes):
+    upload = await nodes.open(nodes.first, b"first")
+    for number in range(4):
+        await upload.patch((nodes.second, nodes.first)[number % 2], b"piece %d" % number)
+    assert (await upload.find(nodes.second)).digest is None
+
+    assert await nodes.first.registry.uploads.catch_up() == 1
+    assert await nodes.second.registry.uploads.catch_up() == 0
+
+    known = str(Digest.of(upload.content))
+    assert (await upload.find(nodes.second)).digest == known
+    await upload.patch(nodes.first, b"last")  # whose hash is as far as the session
+    assert (await upload.find(nodes.second)).digest == str(Digest.of(upload.content))
+    await upload.put(nodes.second)
+    assert await upload.pull(nodes.first) == upload.content
+    assert await nodes.first.registry.uploads.catch_up() == 0
+    await nodes.end()
+
+
+async def test_a_commit_where_an_upload_began_reads_what_others_received(nodes, monkeypatch):
+    upload = await nodes.open(nodes.first, b"first")
+    await upload.patch(nodes.second, b"second")
+    monkeypatch.setattr(nodes.first.app.store, "read_back", None)
+
+    await upload.put(nodes.first, b"third")
+
+    assert await upload.pull(nodes.second) == b"firstsecondthird"
+
+
+async def test_a_commit_elsewhere_takes_the_digest_that_is_noted_first(nodes, monkeypatch):
+    upload = await nodes.open(nodes.first, b"first")
+    await upload.patch(nodes.second, b"second")
+    is_asked = asyncio.Event()
+
+    async def never(*_):
+        is_asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(nodes.second.app.store, "read_back", never)
+    putting = asyncio.create_task(upload.put(nodes.second))
+    await asyncio.wait_for(is_asked.wait(), 20)
+
+    await nodes.first.registry.uploads.catch_up()
+
+    assert await asyncio.wait_for(putting, 20) == b"firstsecond"
+    assert await upload.pull(nodes.first) == b"firstsecond"
+
+
+async def test_a_transfer_that_nobody_ends_is_swept_after_a_while(nodes, bucket):
+    client = bucket.client()
+    client.create_multipart_upload(Bucket=bucket.name, Key=f"{nodes.kept.prefix}ab/{'ab' * 16}.0")
+    uploads = nodes.first.registry.uploads
+
+    await uploads.sweep_strays()
+    assert len(bucket.unfinished()) == 1
+    uploads._clock = Shifted(8 * DAY)
+    await uploads.sweep_strays()
+
+    assert bucket.unfinished() == []
