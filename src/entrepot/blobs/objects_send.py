@@ -23,8 +23,9 @@ from entrepot.model.errors import ObjectMissing, StorageFailed
 MIB = 1024 * 1024
 _LEAST_PART = 5 * MIB  # S3 takes no less, but for the last one
 MOST_PARTS = 9_000  # S3 takes 10,000
-# Two of them on their way, while one is filled: a third would be memory without speed.
-_PARTS_AT_ONCE = 2
+# On their way at once, of all objects together: one alone would wait for each answer, and many at
+# once need no more than one each. Each is in memory.
+_PARTS_TOGETHER = 4
 _LOOKS = 5  # at an object that was just sent: some stores show it a moment later
 
 log = structlog.get_logger()
@@ -53,6 +54,7 @@ class Sender:
     def __init__(self, sends: Way, asks: Way) -> None:
         self._sends = sends
         self._asks = asks
+        self._running = 0
 
     async def put(self, name: str, buffers: AsyncIterator[bytes], part: int) -> int:
         """Make an object of what comes; how long it is. None is made of nothing.
@@ -87,13 +89,16 @@ class Sender:
     async def _put_parts(
         self, name: str, first: list[bytes], buffers: AsyncIterator[bytes], part: int
     ) -> int:
+        self._running += 1
         feed, size = _Feed(), 0
+        at_once = max(1, _PARTS_TOGETHER // self._running)
         sending = asyncio.ensure_future(
             self._sends.put_async(
-                name, feed, use_multipart=True, chunk_size=part, max_concurrency=_PARTS_AT_ONCE
+                name, feed, use_multipart=True, chunk_size=part, max_concurrency=at_once
             )
         )
         sending.add_done_callback(feed.close)
+        sending.add_done_callback(self._ended)
         try:
             while first:
                 size += len(first[0])
@@ -117,6 +122,9 @@ class Sender:
         else:
             await self._find(name, size)
         return size
+
+    def _ended(self, _sending: object) -> None:
+        self._running -= 1
 
     async def _require_put(self, error: Exception, name: str, size: int) -> None:
         """Raise what `error` means, unless all is there: the answer alone was lost."""
