@@ -13,7 +13,11 @@ from entrepot.db import postgres
 from entrepot.db.database import Transaction
 from entrepot.db.migrate import migrate
 from entrepot.db.postgres import PostgresDatabase
-from entrepot.model.errors import NotFound, Unavailable
+from entrepot.model.errors import Conflict, NotFound, Unavailable
+from entrepot.model.repeats import drawing
+from entrepot.model.tenancy import Change
+from entrepot.services.access import OPERATOR
+from entrepot.services.audit import record
 from tests.db.postgres_pool import POOL_SIZE, fill_the_pool, wait_until
 from tests.db.settings import names, put
 from tests.support.fault_proxy import Cut, FaultProxy
@@ -209,3 +213,29 @@ async def test_what_an_operator_ended_in_the_middle_of_a_commit_is_not_known(com
         await committing.writing
 
     await fill_the_pool(committing.database)
+
+
+async def test_an_event_is_recorded_once_however_often_its_work_runs(cut):
+    database = await cut(*[UNANSWERED] * AT_START)
+    change = Change("test.done", "test", "1", "one", organisation_id=None)
+
+    await database.write(lambda tx: record(tx, OPERATOR, change, now=1))
+    await database.write(lambda tx: record(tx, OPERATOR, change, now=2))
+
+    async with database.read() as tx:
+        assert await tx.fetch_all("SELECT at FROM audit_events ORDER BY at") == [(1,), (2,)]
+
+
+async def test_an_event_never_takes_the_place_of_another(cut):
+    database = await cut()
+    change = Change("test.done", "test", "1", "one", organisation_id=None)
+    other = Change("test.undone", "test", "1", "one", organisation_id=None)
+
+    async def work(tx: Transaction) -> None:
+        with drawing([7]):
+            await record(tx, OPERATOR, change, now=1)
+        with drawing([7]):
+            await record(tx, OPERATOR, other, now=1)
+
+    with pytest.raises(Conflict):
+        await database.write(work)

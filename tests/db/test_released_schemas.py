@@ -80,7 +80,8 @@ def run_contract(commit: str, folder: Path) -> subprocess.CompletedProcess[str]:
         "NEWER": str(TOP / "src"),
         "NEWER_PYTHON": sys.executable,
     }
-    words = ("-m", "pytest", "-q", "-p", "todays_schema", "-p", "no:cacheprovider", CONTRACT)
+    plugins = ("-p", "todays_schema", "-p", "no:cacheprovider")
+    words = ("-m", "pytest", "-q", *plugins, "-m", "not slow", CONTRACT)
     return subprocess.run(
         [sys.executable, *words],
         cwd=older,

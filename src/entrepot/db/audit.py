@@ -3,6 +3,7 @@
 import json
 
 from entrepot.db.database import Row, Transaction, Value
+from entrepot.model.errors import Conflict
 from entrepot.model.ids import id_range
 from entrepot.model.tenancy import AuditEvent
 
@@ -11,12 +12,15 @@ _COLUMNS = """id, at, organisation_id, action, object_kind, object_id, object_na
 
 
 async def add(tx: Transaction, event: AuditEvent) -> None:
-    """Append one event."""
-    await tx.execute(
+    """Append one event; again after an unknown COMMIT. Raises Conflict."""
+    changed = await tx.execute(
         f"""
         INSERT INTO audit_events ({_COLUMNS})
         VALUES (:id, :at, :organisation_id, :action, :object_kind, :object_id, :object_name,
                 :actor_kind, :actor_name, :user_id, :token_id, :address, :request_id, :details)
+        ON CONFLICT (id) DO UPDATE SET id = excluded.id
+         WHERE audit_events.request_id = excluded.request_id
+           AND audit_events.action = excluded.action
         """,
         id=event.id,
         at=event.at,
@@ -33,6 +37,8 @@ async def add(tx: Transaction, event: AuditEvent) -> None:
         request_id=event.request_id,
         details=json.dumps(event.details, ensure_ascii=False),
     )
+    if not changed:
+        raise Conflict("another event has this id")
 
 
 async def page(

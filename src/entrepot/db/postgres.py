@@ -21,6 +21,7 @@ from entrepot.db.database import Row, T, Transaction, Value, Work
 from entrepot.db.postgres_errors import is_lost, is_worth_another_try, raise_ours
 from entrepot.db.postgres_pool import SETTINGS, Connection, Pool
 from entrepot.model.errors import Unavailable
+from entrepot.model.repeats import drawing
 
 _ATTEMPTS = 8
 _FIRST_PAUSE_SECONDS = 0.01
@@ -74,10 +75,12 @@ class PostgresDatabase:
 
     async def _write(self, work: Work[T], *, durable: bool) -> T:
         unsure: list[T] = []
+        drawn: list[int] = []
         try:
             for attempt in count(1):
                 try:
-                    return await self._attempt(work, unsure, durable=durable)
+                    with drawing(drawn):
+                        return await self._attempt(work, unsure, durable=durable)
                 except psycopg.Error as error:
                     await _pause(attempt, error)
         except Exception as error:

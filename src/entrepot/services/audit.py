@@ -3,7 +3,7 @@
 from entrepot.db import audit
 from entrepot.db.database import Transaction
 from entrepot.model.access import Actor, Kind
-from entrepot.model.ids import new_id
+from entrepot.model.repeats import repeatable_id
 from entrepot.model.tenancy import AuditEvent, Change
 
 
@@ -14,7 +14,7 @@ async def record(tx: Transaction, actor: Actor, change: Change, *, now: int) -> 
     await audit.add(
         tx,
         AuditEvent(
-            id=new_id(),
+            id=repeatable_id(),
             at=now,
             organisation_id=change.organisation_id,
             action=change.action,

@@ -80,11 +80,10 @@ class Invitations:
             raise FieldInvalid(message, field="expires_in")
         if len(note) > NOTE_LIMIT:
             raise FieldInvalid(f"a note has at most {NOTE_LIMIT} characters", field="note")
-        invitation_id, secret = new_id(), new_invitation()
+        invitation_id, secret, now = new_id(), new_invitation(), self._clock.now()
 
         async def work(tx: Transaction) -> Invitation:
             entered = await self._access.enter(tx, actor, _needed(role), organisation)
-            now = self._clock.now()
             made = Invitation(
                 id=invitation_id,
                 organisation_id=entered.id,
