@@ -64,17 +64,17 @@ class Caller:
     async def push(self) -> None:
         """What later requests are about."""
         config = secrets.token_bytes(100)
-        self.blob = digest_of(config)
+        blob = digest_of(config)
         await self.push_blob(config)
-        descriptor = {"mediaType": "application/json", "digest": self.blob, "size": len(config)}
         manifest = {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
-            "config": descriptor,
+            "config": {"mediaType": "application/json", "digest": blob, "size": len(config)},
             "layers": [],
         }
-        self.manifest = json.dumps(manifest).encode()
-        await self.push_manifest("v1")
+        content = json.dumps(manifest).encode()
+        await self.push_manifest("v1", content)
+        self.blob, self.manifest = blob, content
 
     async def push_blob(self, content: bytes) -> None:
         begun = await self.http.post("/v2/app/blobs/uploads/")
@@ -82,10 +82,10 @@ class Caller:
         done = await self.http.put(begun.headers["location"], params={"digest": digest_of(content)})
         assert done.status_code == 201, done.text
 
-    async def push_manifest(self, tag: str) -> None:
+    async def push_manifest(self, tag: str, content: bytes) -> None:
         done = await self.http.put(
             f"/v2/app/manifests/{tag}",
-            content=self.manifest,
+            content=content,
             headers={"content-type": OCI_MANIFEST},
         )
         assert done.status_code == 201, done.text
@@ -96,7 +96,7 @@ class Caller:
             case 0:
                 await self.push_blob(secrets.token_bytes(1_000))
             case 1:
-                await self.push_manifest(f"t{choice.randrange(4)}")
+                await self.push_manifest(f"t{choice.randrange(4)}", self.manifest)
             case 2:
                 await self.http.get(f"/v2/app/blobs/{self.blob}")
             case 3:
