@@ -55,5 +55,5 @@ class Delivery:
 
 
 def _is_for_us_alone(request: Request) -> bool:
-    """Whether several ranges are wanted: object stores answer one at most."""
+    """Whether several ranges are wanted: stores answer the first of them, or with all bytes."""
     return "," in (request.header(b"range") or "")
