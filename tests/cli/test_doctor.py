@@ -12,8 +12,10 @@ import pytest
 
 from entrepot.identity.keys import SecretKey
 from tests.cli.person import Person
-from tests.support.postgres import DATABASES, new_database
+from tests.support.postgres import new_database
 from tests.support.server import ENTREPOT, running_server
+
+pytestmark = pytest.mark.slow  # a process for each look
 
 _PARTS = {"settings", "addresses", "disk", "database", "secret key", "store", "collection"}
 
@@ -81,7 +83,7 @@ def on_postgres(postgres_server, tmp_path):
         yield patient
 
 
-@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
 def test_a_server_that_runs_is_well(database, request, tmp_path):
     url = ""
     if database == "postgres":
@@ -217,7 +219,6 @@ def test_a_ca_file_that_holds_none_is_an_error(patient, tmp_path):
     assert found.keys() == {"outbound"}
 
 
-@pytest.mark.slow
 class TestOnPostgres:
     def test_the_server_says_its_version_room_and_time(self, on_postgres):
         found = on_postgres.findings()
