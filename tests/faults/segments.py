@@ -57,7 +57,7 @@ class Cluster:
         return upload
 
     def check(self):
-        check_invariants(self.database_url, self.kept, grace_seconds=3_600)
+        check_invariants(self.database_url, self.kept, grace_seconds=3_600, samples=5)
 
     def joining(self, node, database=None):
         app = node.app

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 import pytest
 
 from tests.protocol.registry import Registry
-from tests.support.bucket import ObjectServer
 from tests.support.postgres import DATABASES, new_database
 from tests.support.server import Client, free_port, running_server
 
@@ -37,7 +36,7 @@ def pytest_generate_tests(metafunc):
 class Registries:
     """Starts what is asked for, once."""
 
-    def __init__(self, folder, postgres_url, stack, object_server: ObjectServer | None = None):
+    def __init__(self, folder, postgres_url, stack, object_server=None):
         self._folder = folder
         self._postgres_url = postgres_url
         self._stack = stack
