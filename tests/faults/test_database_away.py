@@ -1,0 +1,43 @@
+"""A server whose PostgreSQL goes away says 503, and serves again soon after it is back (T31)."""
+
+import httpx
+import pytest
+
+from tests.support.eventually import eventually
+from tests.support.invariants import check_invariants
+from tests.support.postgres import new_cluster
+from tests.support.server import Client, running_server
+
+pytestmark = pytest.mark.slow  # servers of its own
+
+_OPEN = {"ENTREPOT_ANONYMOUS": "push", "ENTREPOT_BLOBS__LOW_WATER_BYTES": "0"}
+
+
+def test_clients_hear_503_until_the_database_is_back(data, name):
+    with new_cluster() as cluster:
+        cluster.create()
+        cluster.start()
+        with running_server(data, database_url=cluster.url, workers=2, environment=_OPEN) as server:
+            client = Client(server, mode="open")
+            digest = client.push_image(name, "v1")
+            cluster.stop("immediate")
+
+            for answer in (
+                client.request("GET", f"/v2/{name}/manifests/v1"),
+                client.request("POST", f"/v2/{name}/blobs/uploads/"),
+                client.request("DELETE", f"/v2/{name}/manifests/v1"),
+            ):
+                assert answer.status_code == 503, answer.text
+                assert int(answer.headers["retry-after"]) > 0
+            cluster.start()
+
+            def is_served() -> bool:
+                answer: httpx.Response = client.request("GET", f"/v2/{name}/manifests/v1")
+                return answer.headers.get("docker-content-digest") == digest
+
+            eventually(is_served, within=10)
+            client.push_image(name, "v2", layers=2)
+            tags = client.request("GET", f"/v2/{name}/tags/list").json()["tags"]
+            assert tags == ["v1", "v2"]
+            client.close()
+            check_invariants(cluster.url, data)
