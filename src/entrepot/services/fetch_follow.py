@@ -69,6 +69,9 @@ class Following:
         try:
             self._progress.read_from(spool.view())
             return await self._relay(row, spool)
+        except asyncio.CancelledError:
+            await spool.close()  # this process stops: another of this node may go on
+            raise
         except BaseException:
             spool.discard()
             await spool.close()
@@ -87,7 +90,7 @@ class Following:
                 log.warning("fetch.relay_broken", at=spool.size, error=error.message)
             current = await self._watch.current()
             if current is None:
-                return await self._complete(spool)
+                return None if await self.complete(spool) else Left(None, spool)
             if current.id == row.id:
                 if self._watch.is_dead(current):
                     return Left(current, spool)
@@ -113,10 +116,11 @@ class Following:
         await spool.close()
         return None
 
-    async def _complete(self, spool: Spool) -> Left | None:
+    async def complete(self, spool: Spool) -> bool:
         """The fetch was ended: what is missing here is in the store, or still to be fetched.
 
-        Raises UpstreamError for whoever waits here and may not have it.
+        Whether it is here now. Raises UpstreamError for whoever waits here and may not have it,
+        UpstreamBroken, StorageFull, StorageFailed, Unavailable.
         """
         blob = await self._proved()
         try:
@@ -124,14 +128,14 @@ class Following:
         except ObjectMissing:
             file = None
         if file is None:
-            return Left(None, spool)
+            return False
         if not self._progress.is_announced:
             self._progress.announce(file.size)
         await Filling(spool, self._progress).take(_pieces(file, spool.size))
         self._check(spool)
         spool.discard()
         await spool.close()
-        return None
+        return True
 
     async def _proved(self) -> LinkedBlob | None:
         """The blob, if it is in the store for all who wait here. Raises UpstreamError.

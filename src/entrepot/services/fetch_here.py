@@ -36,7 +36,6 @@ class Fetch:
         self, means: Means, relays: Relays, repository: Repository, source: Source, digest: Digest
     ) -> None:
         self._means = means
-        self._relays = relays
         self._source = source
         self._digest = digest
         self._claimed = asyncio.Event()
@@ -46,6 +45,9 @@ class Fetch:
         self._first = repository
         self._leader_repository_id: int | None = None
         self._is_left = False
+        self._following = Following(
+            means, relays, source.upstream_id, digest, self.holders, self.progress
+        )
 
     async def run(self) -> None:
         """Bring the blob here; how it went is for the readers to hear."""
@@ -95,20 +97,14 @@ class Fetch:
             # Before the row, so that whoever sees the row finds the spool.
             spool = self._named(spool, new_id)
             row = await self._claimed_by(spool, new_id)
-            if row.id == new_id:
+            if row is None:
+                spool = await self._complete(spool)
+            elif row.id == new_id:
                 return await self._lead(new_id, spool)
-            if not self.progress.written:
-                await self._let_go(spool)
-                spool = None
-            try:
-                spool = await self._follow(row, spool)
-            except GivenUp:
-                if self.progress.written:
-                    raise
-                spool = None
             else:
-                if spool is None:
-                    return None
+                spool = await self._try_to_follow(row, spool)
+            if spool is None and self.progress.is_right:
+                return None
         if spool is not None:
             await self._let_go(spool)
         raise given_up()
@@ -136,16 +132,15 @@ class Fetch:
             spool.rename(id)
         return spool
 
-    async def _claimed_by(self, spool: Spool, new_id: str) -> FetchRow:
-        """The row of whoever leads now. Raises StoredMeanwhile."""
+    async def _claimed_by(self, spool: Spool, new_id: str) -> FetchRow | None:
+        """The row of whoever leads now; None when there is nothing left to fetch."""
         try:
             row = await self._claim(new_id)
         except BaseException:
             await self._let_go(spool)
             raise
         if row is None:
-            await self._let_go(spool)
-            raise StoredMeanwhile("the blob was stored meanwhile")
+            return None
         if row.repository_id != self._first.id:
             # Somebody of another repository was first: whoever waits here has proved nothing yet.
             self.holders.pop(self._first.id, None)
@@ -174,6 +169,23 @@ class Fetch:
             return row
 
         return await self._means.database.write(work, durable=False)
+
+    async def _complete(self, spool: Spool) -> Spool | None:
+        """Bring what was stored meanwhile to those who were told of it: their answers have begun.
+
+        The spool to go on with when it is not there for all of them. Raises StoredMeanwhile while
+        nobody was told, and what `Following.complete` raises.
+        """
+        if not self.progress.is_announced:
+            await self._let_go(spool)
+            raise StoredMeanwhile("the blob was stored meanwhile")
+        self._leader_repository_id = None  # whose word was good while it led
+        try:
+            self.progress.read_from(spool.view())
+            return None if await self._following.complete(spool) else spool
+        except BaseException:
+            await self._let_go(spool)
+            raise
 
     async def _is_stored(self, tx: Transaction) -> bool:
         blob = await blobs.find_from(tx, self._source.upstream_id, str(self._digest))
@@ -213,21 +225,26 @@ class Fetch:
             spool.discard()
         await spool.close()
 
+    async def _try_to_follow(self, row: FetchRow, spool: Spool) -> Spool | None:
+        """Follow to the end; the spool to go on with, where something is to be gone on with."""
+        written: Spool | None = spool
+        if not self.progress.written:
+            await self._let_go(spool)
+            written = None
+        try:
+            return await self._follow(row, written)
+        except GivenUp:
+            if self.progress.written:
+                raise
+            return None
+
     async def _follow(self, row: FetchRow, spool: Spool | None) -> Spool | None:
         """Follow to the end; the spool to go on with when the fetch was ended without us.
 
         Raises GivenUp, and what leading raises.
         """
-        following = Following(
-            self._means,
-            self._relays,
-            self._source.upstream_id,
-            self._digest,
-            self.holders,
-            self.progress,
-        )
         while True:
-            left = await following.follow(row, spool)
+            left = await self._following.follow(row, spool)
             if left is None:
                 return None
             if left.row is None:

@@ -31,8 +31,8 @@ class Tailing:
         Raises GivenUp, StorageFull, StorageFailed, Unavailable.
         """
         view = await self._find(row)
-        if view is None:
-            return Left(await self._watch.current(), None)
+        if isinstance(view, Left):
+            return view
         view.mark_read()
         self._progress.read_from(view)
         locked, asked, used = _Every(_LOCK_SECONDS), _Every(_ROW_SECONDS), _Every(_UNUSED_SECONDS)
@@ -42,8 +42,8 @@ class Tailing:
                 if spool is not None:
                     return await self._inherit(spool)
             if asked.is_due():
-                if await self._is_stuck(row):
-                    return Left(await self._watch.current(), None)
+                if (stuck := await self._stuck(row)) is not None:
+                    return Left(stuck, None)
                 asked.seconds = _BEAT_SECONDS if self._progress.is_announced else _ROW_SECONDS
             if self._progress.readers:
                 used.reset()
@@ -72,21 +72,21 @@ class Tailing:
             self._progress.reach(state.size, is_right=state.is_sealed)
         return state.is_sealed
 
-    async def _is_stuck(self, row: FetchRow) -> bool:
-        """Whether our node leads, and the leader holds its spool but does not move."""
+    async def _stuck(self, row: FetchRow) -> FetchRow | None:
+        """The row, if our node leads, and the leader holds its spool but does not move."""
         current = await self._watch.current()
         if current is None or current.id != row.id or current.node != self._means.node:
-            return False
-        return self._watch.is_dead(current)
+            return None
+        return current if self._watch.is_dead(current) else None
 
-    async def _find(self, row: FetchRow) -> SpoolView | None:
-        """The spool; None when its writer was gone before there was one. Raises GivenUp."""
+    async def _find(self, row: FetchRow) -> SpoolView | Left:
+        """The spool, unless its writer was gone before there was one. Raises GivenUp."""
         while (view := self._means.spools.look(row.id)) is None:
             current = await self._watch.current()
             if current is None or current.id != row.id:
                 raise given_up()
             if self._watch.is_dead(current):
-                return None
+                return Left(current, None)
             await asyncio.sleep(_LOOK_SECONDS)
         return view
 

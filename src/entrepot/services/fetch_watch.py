@@ -20,8 +20,8 @@ class GivenUp(UpstreamDown):
 class Left:
     """A fetch whose leader is gone, as its row was last seen, and what this node has of it.
 
-    Without a row it was ended: there is nobody to take it over from. With `is_out_of_reach` its
-    leader lives on a node that did not say how it can be reached.
+    Without a row it was ended: there is nobody to take it over from, and always a spool. With
+    `is_out_of_reach` its leader lives on a node that did not say how it can be reached.
     """
 
     row: FetchRow | None
