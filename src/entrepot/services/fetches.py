@@ -18,7 +18,7 @@ from entrepot.model.errors import BlobUnknown, NotFound, ObjectMissing, Upstream
 from entrepot.model.stored import LinkedBlob
 from entrepot.model.upstreams import Source
 from entrepot.services.fetch_here import Fetch, StoredMeanwhile
-from entrepot.services.fetch_lead import Means
+from entrepot.services.fetch_lead import Abandoned, Means
 from entrepot.services.fetch_progress import Reader
 from entrepot.services.fetch_relay import Relays
 from entrepot.services.holdings import hold_blob
@@ -67,7 +67,7 @@ class Fetches:
                 self._means.remotes.note_coalesced(source.upstream_id)
             try:
                 return await self._read(fetch, repository, digest)
-            except StoredMeanwhile:
+            except (StoredMeanwhile, Abandoned):
                 self._forget(key, fetch)  # whoever waits is told before its task is seen to end
             except UpstreamMissing as error:
                 raise _unknown(digest) from error
