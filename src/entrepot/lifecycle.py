@@ -18,6 +18,7 @@ from entrepot.services.last_pulls import LastPulls
 from entrepot.services.objects import Objects
 from entrepot.services.orphans import CollectionLimits
 from entrepot.services.quotas import Quotas
+from entrepot.services.rests import Rests
 from entrepot.services.retention import RetentionPolicies
 from entrepot.services.retention_plan import RetentionPlan
 from entrepot.services.retention_run import RetentionRun
@@ -55,7 +56,9 @@ class Lifecycle:
         self.guard = CollectionGuard(database, store)
         self.collection_status = CollectionStatus(database, clock, self.guard)
         self.collection_report = CollectionReport(database, access, self.collection_status)
-        self.collection = make_collection(settings, clock, database, store, metrics.collection)
+        self.collection = make_collection(
+            settings, clock, database, store, metrics.collection, Rests()
+        )
         self.last_pulls = LastPulls(database, clock)
         restore = settings.retention.restore_seconds * SECOND
         plan = RetentionPlan(database, servers_policy(settings), restore=restore)
@@ -132,8 +135,9 @@ def make_collection(
     database: Database,
     store: DiskStore,
     counts: Counts | None = None,
+    rests: Rests | None = None,
 ) -> Collection:
-    """Collection, for a server or for a command."""
+    """Collection, for a server or for a command, which rests not."""
     limits = CollectionLimits(
         restore=settings.retention.restore_seconds * SECOND,
         delay=settings.collection.delay_seconds * SECOND,
@@ -141,4 +145,4 @@ def make_collection(
     )
     guard = CollectionGuard(database, store)
     objects = Tombstones(database, store, clock, guard)
-    return Collection(database, clock, limits, guard, objects, counts)
+    return Collection(database, clock, limits, guard, objects, counts, rests)

@@ -14,7 +14,7 @@ from entrepot.model.clock import DAY, MINUTE, Clock
 from entrepot.model.errors import EntrepotError
 from entrepot.services.collection_guard import CollectionGuard
 
-_BATCH = 100
+OBJECTS = 100  # at most, in one batch
 
 log = structlog.get_logger()
 
@@ -39,8 +39,8 @@ class Tombstones:
         self._clock = clock
         self._guard = guard
 
-    async def remove_due(self) -> Removed:
-        """Delete a batch of objects that are due.
+    async def remove_due(self, limit: int = OBJECTS) -> Removed:
+        """Delete up to `limit` objects that are due.
 
         Between reading the tombstones and the first deletion lies a durable commit: on no disk can
         an object be gone that a row points at after a power loss. An object that the store does
@@ -48,7 +48,7 @@ class Tombstones:
         """
         now = self._clock.now()
         async with self._database.read(scan=True) as tx:
-            found = await tombstones.find_due(tx, now=now, limit=_BATCH)
+            found = await tombstones.find_due(tx, now=now, limit=limit)
         if not found or not await self._guard.begin():
             return Removed()
         errors = await asyncio.to_thread(self._remove, found)
