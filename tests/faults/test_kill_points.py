@@ -23,7 +23,7 @@ from entrepot.config import load
 from entrepot.model.clock import DAY, SystemClock
 from tests.support.invariants import check_invariants
 from tests.support.journal import Journal, Key
-from tests.support.quick_starts import QuickStarts
+from tests.support.quick_starts import quickly_started
 from tests.support.server import OCI_MANIFEST, Client, digest_of
 from tests.support.strace import Killer, require_tracing, workers_of
 
@@ -129,12 +129,11 @@ class KillLoop:
     data: Path
     database_url: str
     journal: Journal
-    starts: QuickStarts
     killed_at: Counter[str] = field(default_factory=Counter)
 
     @contextlib.contextmanager
     def server(self):
-        with self.starts.server(self.data, self.database_url, _OPEN) as server:
+        with quickly_started(self.data, self.database_url, _OPEN) as server:
             client = Client(server, mode="open")
             try:
                 yield server, client
@@ -225,17 +224,10 @@ def new_name():
     return f"killed/{secrets.token_hex(6)}"
 
 
-@pytest.fixture(scope="module")
-def starts():
-    starts = QuickStarts()
-    yield starts
-    starts.close()
-
-
 @pytest.fixture
-def loop(data, database_url, tmp_path, starts):
+def loop(data, database_url, tmp_path):
     require_tracing()
-    return KillLoop(data, database_url, Journal(tmp_path / "journal"), starts)
+    return KillLoop(data, database_url, Journal(tmp_path / "journal"))
 
 
 @pytest.mark.slow
