@@ -4,6 +4,8 @@ import pytest
 
 from tests.support.server import Client
 
+pytestmark = pytest.mark.slow  # a process for every command
+
 
 @pytest.fixture
 def pusher(client_server):
