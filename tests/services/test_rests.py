@@ -35,5 +35,15 @@ def test_threads_of_one_process_count_as_one_processor():
     assert rests_of(1.8).length(0.010) == 0.25
 
 
+def test_what_is_late_rests_less_and_what_is_very_late_not_at_all():
+    rests = Rests()
+
+    rests.late(30)
+    assert rests.length(0.010) == 0.125
+    rests.late(600)
+    assert rests.length(0.010) == 0.002
+    assert rests.size(100) == 100
+
+
 def test_a_step_of_one_stays_one():
     assert Rests().size(1) == 1

@@ -16,7 +16,7 @@ import structlog
 from entrepot.db import collection
 from entrepot.db.collection import Review
 from entrepot.db.database import Database, Transaction
-from entrepot.model.clock import HOUR, Clock
+from entrepot.model.clock import HOUR, SECOND, Clock
 from entrepot.model.errors import EntrepotError
 from entrepot.services.collection_guard import CollectionGuard
 from entrepot.services.orphans import (
@@ -133,6 +133,7 @@ class Collection:
             started = time.perf_counter()
             removed = await self._objects.remove_due(self._size(OBJECTS))
             self._note(done, removed)
+            self._note_late(removed.due)
             await self._rest(started)
             if progress is not None:
                 progress(done)
@@ -149,6 +150,7 @@ class Collection:
         """
         async with self._database.read(scan=True) as tx:
             found = await collection.find_due(tx, now=self._clock.now(), limit=_PAGE)
+        self._note_late([review.due_at for review in found])
         batches: dict[tuple[str, int], list[Review]] = defaultdict(list)
         for review in found:
             if review.kind in _KINDS:
@@ -164,6 +166,10 @@ class Collection:
                     progress(done)
                 await self._rest(started)
         return settled
+
+    def _note_late(self, due: Sequence[int]) -> None:
+        if self._rests is not None and due:
+            self._rests.late((self._clock.now() - min(due)) / SECOND)
 
     def _size(self, most: int) -> int:
         return self._rests.size(most) if self._rests is not None else most

@@ -21,11 +21,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """How many objects went, their bytes, and how many the store did not delete."""
+    """How many objects went, their bytes, how many the store did not delete; when they were due."""
 
     objects: int = 0
     size: int = 0
     refused: int = 0
+    due: Sequence[int] = ()
 
 
 class Tombstones:
@@ -75,7 +76,7 @@ class Tombstones:
             return count, size
 
         count, size = await self._database.write(work, durable=False)
-        return Removed(count, size, len(errors))
+        return Removed(count, size, len(errors), [tombstone.due_at for tombstone in found])
 
     def _remove(self, found: Sequence[Tombstone]) -> dict[str, str]:
         """Delete objects; what went wrong, by key."""
