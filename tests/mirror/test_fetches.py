@@ -434,7 +434,7 @@ async def test_those_who_wait_for_what_is_stored_meanwhile_get_it(fleet, worker,
     await fleet.settled()
 
     # As by somebody who looked just before it was stored.
-    late = worker.fetches._start(repository, repository.source, Digest.parse(digest))
+    late = worker.fetches._start(repository, Digest.parse(digest))
     answers = await asyncio.gather(*(worker.read(repository, digest) for _ in range(5)))
 
     assert late.progress is not None

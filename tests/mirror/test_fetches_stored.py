@@ -6,8 +6,9 @@ import pytest
 
 from entrepot.model.digests import Digest
 from entrepot.model.errors import BlobUnknown
+from entrepot.services.fetch_follow import Following
 from entrepot.services.fetch_tail import Tailing
-from tests.mirror.fetching import MIB, drained, fleet_before, put
+from tests.mirror.fetching import MIB, NAME, drained, fleet_before, put
 from tests.support.upstreams import Gate, faults
 
 
@@ -132,6 +133,39 @@ async def test_what_is_stored_meanwhile_goes_nowhere_without_a_proof(fleet, stor
 
     assert fetch.progress.written == 0
     assert await fleet.holders(digest) == [allowed.id]
+
+
+async def test_that_somebody_fetched_for_it_opens_nothing_to_who_comes_later(
+    fleet, storing, upstream, monkeypatch
+):
+    """The leader's own repository is let in on its word while it leads, and asks afterwards."""
+    other = await fleet.worker()
+    content, digest = put(upstream)
+    upstream.repository("library/second").put_blob(content)
+    upstream_id = await fleet.upstream_row()
+    first = await fleet.repository(upstream_id=upstream_id)
+    second = await fleet.repository("library/second", upstream_id=upstream_id)
+    await storing.fetch(first, digest)
+    complete, late, asked = Following.complete, [], []
+
+    async def unlink(tx):
+        await tx.execute("DELETE FROM blob_links WHERE repository_id = :id", id=first.id)
+
+    async def completed_with_one_more(following, spool):
+        await other.database.write(unlink)
+        late.append(await other.fetches.join(first, Digest.parse(digest)))
+        asked.append(upstream.log.count(kind="blob", method="HEAD", name=NAME))
+        return await complete(following, spool)
+
+    monkeypatch.setattr(Following, "complete", completed_with_one_more)
+
+    arriving = await other.fetches.join(second, Digest.parse(digest))
+    await storing.end()
+
+    assert await drained(arriving) == content
+    assert [await drained(one) for one in late] == [content]
+    assert asked == [1]
+    await fleet.settled()
 
 
 async def test_a_worker_goes_on_when_the_one_that_fetched_from_the_other_node_stops(

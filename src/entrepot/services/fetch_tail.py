@@ -36,7 +36,7 @@ class Tailing:
         view.mark_read()
         self._progress.read_from(view)
         locked, asked, used = _Every(_LOCK_SECONDS), _Every(_ROW_SECONDS), _Every(_UNUSED_SECONDS)
-        while not self._is_right(view):
+        while not await self._is_right(view):
             if locked.is_due():
                 spool = self._means.spools.write(row.id, self._digest, is_new=False)
                 if spool is not None:
@@ -63,11 +63,14 @@ class Tailing:
             await asyncio.sleep(_ROW_SECONDS)
         return None
 
-    def _is_right(self, view: SpoolView) -> bool:
+    async def _is_right(self, view: SpoolView) -> bool:
         """Tell the readers how far the spool has come; whether it is whole. Raises GivenUp."""
         state = view.state()
         if state.is_gone:
             raise given_up()
+        if state.is_sealed and not self._progress.is_announced:
+            # Somebody may have taken the spool over: whose it is must be known before it is read.
+            await self._watch.current()
         if state.is_sealed or state.size > self._progress.written:
             self._progress.reach(state.size, is_right=state.is_sealed)
         return state.is_sealed
