@@ -7,6 +7,7 @@ the environment name; no server need run. The last line printed is a JSON object
 
 import asyncio
 import json
+import os
 import resource
 import sys
 import time
@@ -22,7 +23,7 @@ from bench.lifecycle_seed import (
     make_due,
     seed_unused,
 )
-from entrepot.blobs.disk import DiskStore
+from entrepot.blobs.store import BlobStore
 from entrepot.config import Settings, load
 from entrepot.db.connect import connect
 from entrepot.db.database import Database
@@ -71,7 +72,7 @@ class _Parts:
 
     settings: Settings
     database: Database
-    store: DiskStore
+    store: BlobStore
     writes: _Times
 
     def lifecycle(self, clock: Clock) -> Lifecycle:
@@ -173,6 +174,7 @@ async def _retain(parts: _Parts, repository: str, first: str, end: str) -> Figur
     key = await find_repository(parts.database, repository)
     now = await last_push(parts.database, key) + SECOND
     await age_tags(parts.database, key, first=first, end=end, by=30 * DAY)
+    os.sync()  # the first checkpoint would wait for all that was copied and aged
     parts.writes.longest = 0
     retention = parts.lifecycle(_Moment(now)).retention_run
     with _measured(figures):

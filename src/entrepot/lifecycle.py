@@ -19,6 +19,7 @@ from entrepot.services.last_pulls import LastPulls
 from entrepot.services.objects import Objects
 from entrepot.services.orphans import CollectionLimits
 from entrepot.services.quotas import Quotas
+from entrepot.services.rests import Rests
 from entrepot.services.retention import RetentionPolicies
 from entrepot.services.retention_plan import RetentionPlan
 from entrepot.services.retention_run import RetentionRun
@@ -59,7 +60,9 @@ class Lifecycle:
         self.guard = CollectionGuard(database, store)
         self.collection_status = CollectionStatus(database, clock, self.guard)
         self.collection_report = CollectionReport(database, access, self.collection_status)
-        self.collection = make_collection(settings, clock, database, store, metrics.collection)
+        self.collection = make_collection(
+            settings, clock, database, store, metrics.collection, Rests()
+        )
         self.last_pulls = LastPulls(database, clock)
         restore = settings.retention.restore_seconds * SECOND
         plan = RetentionPlan(database, servers_policy(settings), restore=restore)
@@ -144,8 +147,9 @@ def make_collection(
     database: Database,
     store: BlobStore,
     counts: Counts | None = None,
+    rests: Rests | None = None,
 ) -> Collection:
-    """Collection, for a server or for a command."""
+    """Collection, for a server or for a command, which rests not."""
     limits = CollectionLimits(
         restore=settings.retention.restore_seconds * SECOND,
         delay=settings.collection.delay_seconds * SECOND,
@@ -153,4 +157,4 @@ def make_collection(
     )
     guard = CollectionGuard(database, store)
     objects = Tombstones(database, store, clock, guard)
-    return Collection(database, clock, limits, guard, objects, counts)
+    return Collection(database, clock, limits, guard, objects, counts, rests)

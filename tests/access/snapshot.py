@@ -22,10 +22,30 @@ _ONLY_ADDED = {"audit_events"}
 
 
 def tables_of(registry: Registry) -> list[str]:
-    sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    return sorted(_columns_of(registry))
+
+
+def _columns_of(registry: Registry) -> dict[str, list[str]]:
+    """The columns of every table, found in one question: PostgreSQL takes long for each."""
+    sql = """
+        SELECT t.name, c.name
+          FROM sqlite_master AS t
+          JOIN pragma_table_info(t.name) AS c
+         WHERE t.type = 'table'
+           AND t.name NOT LIKE 'sqlite_%'
+         ORDER BY t.name, c.cid
+        """
     if registry.server.database_url:
-        sql = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
-    return sorted(str(row[0]) for row in registry.rows(sql))
+        sql = """
+            SELECT table_name, column_name
+              FROM information_schema.columns
+             WHERE table_schema = 'public'
+             ORDER BY table_name, ordinal_position
+            """
+    found: dict[str, list[str]] = {}
+    for table, column in registry.rows(sql):
+        found.setdefault(str(table), []).append(str(column))
+    return found
 
 
 def snapshot(registry: Registry) -> dict[str, list[Any]]:
@@ -34,8 +54,7 @@ def snapshot(registry: Registry) -> dict[str, list[Any]]:
     async def read(database: Any) -> dict[str, list[Any]]:
         found = {}
         async with database.read() as tx:
-            for table in tables:
-                columns = await _columns(tx, table)
+            for table, columns in tables.items():
                 wanted = [column for column in columns if column != _VOLATILE.get(table)]
                 if table in _ONLY_ADDED:
                     wanted = ["id"]
@@ -47,13 +66,11 @@ def snapshot(registry: Registry) -> dict[str, list[Any]]:
             ]
         return found
 
-    async def _columns(tx: Any, table: str) -> list[str]:
-        sql = "SELECT name FROM pragma_table_info(:name)"
-        if registry.server.database_url:
-            sql = "SELECT column_name FROM information_schema.columns WHERE table_name = :name"
-        return [str(row[0]) for row in await tx.fetch_all(sql, name=table)]
-
-    tables = [table for table in tables_of(registry) if _VOLATILE.get(table) != "*"]
+    tables = {
+        table: columns
+        for table, columns in _columns_of(registry).items()
+        if _VOLATILE.get(table) != "*"
+    }
     return registry.ask(read)
 
 

@@ -16,6 +16,8 @@ from tests.support.eventually import REVOKED_WITHIN, eventually
 from tests.support.postgres import new_database
 from tests.support.server import basic, free_port, running_server
 
+pytestmark = pytest.mark.slow  # two servers, and as long as they remember
+
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
@@ -131,7 +133,7 @@ CASES: list[tuple[Callable[[Case], None], str, str, str]] = [
 
 def make_case(nodes: Nodes, who: str, where: str) -> Case:
     registry = nodes.first
-    with httpx.Client(base_url=registry.url, timeout=30) as http:
+    with httpx.Client(base_url=registry.url, timeout=30, verify=registry.server.trust) as http:
         tenant = make_tenant(registry, http)
     slug, user = tenant.slug, tenant.users["member"]
     token = tenant.secrets["member"]

@@ -172,7 +172,7 @@ class World:
 
 
 def make_world(registry: Registry) -> World:
-    http = httpx.Client(base_url=registry.url, timeout=60)
+    http = httpx.Client(base_url=registry.url, timeout=60, verify=registry.server.trust)
     upstream = ScriptedUpstream()
     upstream.start()
     ours, theirs = (make_tenant(registry, http, upstream) for _ in range(2))

@@ -15,7 +15,9 @@ class Caller:
         self.registry = registry
         self.token = token
         self.name = name
-        self.http = httpx.Client(base_url=f"{registry.url}/api/v1", timeout=60)
+        self.http = httpx.Client(
+            base_url=f"{registry.url}/api/v1", timeout=60, verify=registry.server.trust
+        )
 
     def request(self, method: str, path: str, body=None, **options) -> httpx.Response:
         headers = {"authorization": f"Bearer {self.token}"} if self.token else {}

@@ -17,7 +17,9 @@ LIMIT = 256 * 1024
 @pytest.fixture
 def ask(registry):
     """Sends a body as it is, as the administrator."""
-    with httpx.Client(base_url=f"{registry.url}/api/v1", timeout=60) as http:
+    with httpx.Client(
+        base_url=f"{registry.url}/api/v1", timeout=60, verify=registry.server.trust
+    ) as http:
         http.headers["authorization"] = f"Bearer {registry.server.token}"
 
         def send(method, path, content=b"", kind=JSON, **headers):

@@ -9,6 +9,8 @@ import yaml  # type: ignore[import-untyped]  # schemathesis brings it
 
 from tests.support.server import Client
 
+pytestmark = pytest.mark.slow  # a process for every command
+
 
 @pytest.fixture
 def host(address):

@@ -6,6 +6,8 @@ import pytest
 
 from tests.support.server import basic
 
+pytestmark = pytest.mark.slow  # a process for every command
+
 PASSWORD = "correct horse battery"
 
 

@@ -10,6 +10,8 @@ from entrepot.model.clock import SECOND
 from tests.cli.test_scrub import Stored
 from tests.cli.test_scrub import stored as stored  # noqa: PLC0414  # a fixture
 
+pytestmark = pytest.mark.slow  # a server of its own, and a process for every command
+
 
 def test_what_fits_together_is_success(stored: Stored):
     done = stored.run("fsck")

@@ -87,3 +87,15 @@ def test_a_digest_that_nothing_has_is_refused(operator):
 
     assert answer.exit_code == 1
     assert "nothing here has or had" in answer.stderr
+
+
+def test_the_data_folder_can_be_said_as_to_serve(operator):
+    elsewhere = {**operator.environment, "ENTREPOT_DATA": str(operator.data / "nothing")}
+    elsewhere.pop("ENTREPOT_DATABASE__URL", None)
+
+    lost = CliRunner().invoke(main, ["admin", "gc"], env=elsewhere)
+    found = CliRunner().invoke(main, ["admin", "gc", "--data", str(operator.data)], env=elsewhere)
+
+    assert lost.exit_code == 1
+    assert "--data" in lost.stderr
+    assert found.exit_code == 0, found.output

@@ -6,6 +6,8 @@ import pytest
 
 from tests.support.server import OCI_INDEX, Client
 
+pytestmark = pytest.mark.slow  # a process for every command
+
 BUILDS = [f"build-{number}" for number in range(1, 6)]
 
 

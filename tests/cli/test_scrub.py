@@ -13,6 +13,8 @@ from tests.support import damage
 from tests.support.eventually import eventually
 from tests.support.server import ENTREPOT, Client, running_server
 
+pytestmark = pytest.mark.slow  # a server of its own, and a process for every command
+
 
 class Stored:
     """A data folder with an image in it."""
@@ -126,5 +128,7 @@ def test_a_scrub_that_is_killed_leaves_nothing_wrong(stored):
 
 
 @pytest.mark.parametrize("rate", ["0", "quick", "-1"])
-def test_a_rate_is_a_number_of_bytes(stored, rate):
-    assert stored.run("scrub", f"--rate={rate}").returncode == 2
+def test_a_rate_is_a_number_of_bytes(tmp_path, rate):
+    nothing = Stored(tmp_path, {})
+
+    assert nothing.run("scrub", f"--rate={rate}").returncode == 2

@@ -4,6 +4,8 @@ import pytest
 
 from tests.support.server import Client
 
+pytestmark = pytest.mark.slow  # a process for every command
+
 
 @pytest.fixture
 def pusher(client_server):
@@ -58,6 +60,8 @@ def test_a_tag_is_set_back_to_a_version_and_a_date(admin, acme, pusher, data):
     )
     assert admin.run("tag", "restore", path, "--to", "2h", "--version", "1", code=2).err
     assert admin.run("tag", "restore", f"{acme}/app", code=2).next[0].endswith("app:TAG")
+    never = admin.run("tag", "restore", f"{acme}/app:never", code=1)
+    assert never.next[0] == f"entrepot tag list {acme}/app"
 
 
 def test_a_manifest_comes_back_with_its_tags_and_says_which_it_left(admin, acme, pusher):

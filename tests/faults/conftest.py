@@ -1,9 +1,13 @@
 """Servers that may be killed, on each database."""
 
+import shutil
+
 import pytest
 
+from tests.support.postgres import DATABASES
 
-@pytest.fixture(params=["sqlite", "postgres"])
+
+@pytest.fixture(params=DATABASES)
 def database_kind(request):
     return request.param
 
@@ -19,5 +23,6 @@ def data(tmp_path):
 def database_url(database_kind, data, request):
     """A database of each kind in turn, without a row in it."""
     if database_kind == "sqlite":
-        return f"sqlite:///{data / 'entrepot.db'}"
+        template = request.getfixturevalue("sqlite_template")
+        return f"sqlite:///{shutil.copy(template, data / 'entrepot.db')}"
     return request.getfixturevalue("postgres_url")

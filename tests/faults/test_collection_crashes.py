@@ -5,11 +5,8 @@ there that no row knows; the next collection ends what this one began.
 """
 
 import asyncio
-import os
 import re
 import secrets
-import subprocess
-import sys
 from contextlib import asynccontextmanager
 from itertools import count
 
@@ -22,22 +19,13 @@ from entrepot.model.clock import SystemClock
 from tests.faults.test_collection_races import make_due
 from tests.faults.test_interleavings import Node, image_of, index_of, new_name
 from tests.support.invariants import check_invariants
-from tests.support.strace import Killer, attached, read_calls, require_tracing
+from tests.support.strace import read_calls, require_tracing
+from tests.support.told_command import run_command
 
 _POINTS = 3  # of each database
 _DECISIVE = ("unlink", "fdatasync", "openat")
 _LAST_MISSES = 3
-_SECONDS = 60.0
-# Everything is imported before the first call that counts.
-_PROGRAM = """
-import entrepot.cli.gc, entrepot.db.postgres, entrepot.db.sqlite
-from entrepot.cli.main import main
-print("ready", flush=True)
-input()
-main(["admin", "gc", "--json"], standalone_mode=False)
-print("done", flush=True)
-input()
-"""
+_TRACED = "openat,write,pwrite64,pwritev,fsync,fdatasync,unlink,unlinkat"
 
 
 class Collections:
@@ -81,41 +69,13 @@ class Collections:
                 await node.delete_tag(name, tag)
             await make_due(node.app)
 
-    def run(self, nth=None, only="", output=None):
+    def run(self, **how):
         """Collect, killed at the Nth call that counts; what it was killed at, or all calls."""
-        with subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM],
-            env={**os.environ, **self.environment},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            killer = None if nth is None else Killer(process.pid, nth, only)
-            if output is not None:
-                with attached(process.pid, output, "-e", f"trace={_TRACED}"):
-                    is_done = self._go(process)
-            else:
-                is_done = self._go(process)
-            calls = killer.end() if killer and nth == 0 else ""  # while there is a process
-            _, said = process.communicate("\n", timeout=_SECONDS)
-        killed = killer.end() if killer and nth else ""
-        assert is_done == (process.returncode == 0) == (not killed), said
-        return calls or killed
-
-    @staticmethod
-    def _go(process):
-        process.stdin.write("\n")
-        process.stdin.flush()
-        lines = iter(process.stdout.readline, "")
-        return any(line == "done\n" for line in lines)
+        return run_command("admin", "gc", "--json", environment=self.environment, **how)
 
     def kill_and_finish(self, nth, only=""):
         asyncio.run(self.fill())
-        ended = self.run(nth, only)
+        ended = self.run(nth=nth, only=only)
 
         check_invariants(self.url, self.data)
         asyncio.run(self.finish())
@@ -156,7 +116,7 @@ def test_a_collection_that_was_killed_somewhere_loses_nothing_and_is_finished(
     require_tracing()
     collections = Collections(data, database_url)
     asyncio.run(collections.fill())
-    total = len(collections.run(0).split())
+    total = len(collections.run(nth=0).split())
     step = total // _POINTS
     first = secrets.randbelow(step) + 1  # other points in other runs
 
@@ -185,16 +145,13 @@ def test_a_collection_that_was_killed_anywhere_loses_nothing_and_is_finished(
         print(f"\n{database_kind}: {points} kill points")
 
 
-_TRACED = "openat,write,pwrite64,pwritev,fsync,fdatasync,unlink,unlinkat"
-
-
 @pytest.mark.slow
 def test_rows_and_epoch_are_on_the_disk_before_an_object_goes(data, tmp_path):
     require_tracing()
     collections = Collections(data, f"sqlite:///{data / 'entrepot.db'}")
     asyncio.run(collections.fill())
 
-    collections.run(output=tmp_path / "calls")
+    collections.run(watched=(tmp_path / "calls", _TRACED))
 
     calls = read_calls(tmp_path / "calls")
     steps = [

@@ -7,6 +7,7 @@ stopped and collection running. Whatever was answered with yes is there, with al
 
 import asyncio
 import secrets
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -26,7 +27,7 @@ from tests.faults.stops import Player, at_turns, everywhere
 from tests.faults.test_interleavings import (
     image_of,
     index_of,
-    is_waiting_or_done,
+    looking,
     new_name,
     two_nodes,
 )
@@ -308,7 +309,10 @@ async def play(scene, url, data, *, is_swapped, inside):
     """
     is_sqlite = url.startswith("sqlite:")
     environment = {"ENTREPOT_COLLECTION__DELAY_SECONDS": "0"}
-    async with two_nodes(data, url, environment) as nodes:
+    async with (
+        two_nodes(data, url, environment) as nodes,
+        standing_still() if is_sqlite else looking(url) as is_waiting_or_done,
+    ):
         players = [Player(node, None if is_sqlite else inside) for node in nodes]
         nth, was_reached = 0, True
         while was_reached:
@@ -324,11 +328,7 @@ async def play(scene, url, data, *, is_swapped, inside):
             was_reached = reached.done()
             reached.cancel()
             fast = asyncio.create_task(quick(players[1]))
-            if is_sqlite:
-                await asyncio.wait([fast], timeout=_SECONDS)
-                assert fast.done(), "nobody waits for a collector that stands still"
-            else:
-                await is_waiting_or_done(url, fast)
+            await is_waiting_or_done(fast)
             stops.go_on()
             async with asyncio.timeout(_SECONDS):
                 outcomes = await asyncio.gather(slow, fast, return_exceptions=True)
@@ -344,6 +344,17 @@ async def play(scene, url, data, *, is_swapped, inside):
         await players[1].collect()
         check_invariants(url, data)
     return nth - 1
+
+
+@asynccontextmanager
+async def standing_still():
+    """As `looking`, where one that is held between its calls holds up nobody."""
+
+    async def is_done(task):
+        await asyncio.wait([task], timeout=_SECONDS)
+        assert task.done(), "nobody waits for a collector that stands still"
+
+    yield is_done
 
 
 def refused(outcome):

@@ -233,7 +233,7 @@ def soak(database_url: str, data: Path, *, seconds: float, operations: int, obje
 @pytest.mark.parametrize(
     ("seconds", "operations", "objects"),
     [
-        pytest.param(45, 5_000, 2_000, marks=pytest.mark.slow, id="a minute"),
+        pytest.param(60, 5_000, 2_000, marks=pytest.mark.slow, id="a minute"),
         pytest.param(
             0,
             100_000,

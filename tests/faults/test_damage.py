@@ -6,13 +6,13 @@ import pytest
 
 from tests.protocol.registry import Registry
 from tests.support.damage import DAMAGES, flip, swap, touch
-from tests.support.postgres import new_database
+from tests.support.postgres import DATABASES, new_database
 from tests.support.server import OCI_MANIFEST, Client, running_server
 
 SIZE = 300_000
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=DATABASES)
 def registry(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("damage")
     if request.param == "sqlite":

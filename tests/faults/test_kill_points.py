@@ -25,7 +25,7 @@ from tests.support.bucket import Bucket
 from tests.support.invariants import check_invariants
 from tests.support.journal import Journal, Key
 from tests.support.kept import KeptFiles, KeptObjects
-from tests.support.quick_starts import QuickStarts
+from tests.support.quick_starts import quickly_started
 from tests.support.server import OCI_MANIFEST, Client, digest_of
 from tests.support.strace import Killer, require_tracing, workers_of
 
@@ -146,7 +146,6 @@ class KillLoop:
     data: Path
     database_url: str
     journal: Journal
-    starts: QuickStarts
     bucket: Bucket | None = None
     killed_at: Counter[str] = field(default_factory=Counter)
 
@@ -161,7 +160,7 @@ class KillLoop:
     @contextlib.contextmanager
     def server(self):
         environment = _OPEN | self.settings
-        with self.starts.server(self.data, self.database_url, environment) as server:
+        with quickly_started(self.data, self.database_url, environment) as server:
             client = Client(server, mode="open")
             try:
                 yield server, client
@@ -257,17 +256,10 @@ def new_name():
     return f"killed/{secrets.token_hex(6)}"
 
 
-@pytest.fixture(scope="module")
-def starts():
-    starts = QuickStarts()
-    yield starts
-    starts.close()
-
-
 @pytest.fixture
-def loop(data, database_url, tmp_path, starts):
+def loop(data, database_url, tmp_path):
     require_tracing()
-    return KillLoop(data, database_url, Journal(tmp_path / "journal"), starts)
+    return KillLoop(data, database_url, Journal(tmp_path / "journal"))
 
 
 @pytest.mark.slow

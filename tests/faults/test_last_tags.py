@@ -4,14 +4,17 @@ import asyncio
 
 import pytest
 
-from tests.faults.test_interleavings import is_waiting_or_done, new_name, two_nodes
+from tests.faults.test_interleavings import looking, new_name, two_nodes
 
 _SECONDS = 30.0
 
 
 @pytest.mark.slow
 async def test_of_two_tags_that_go_at_once_one_is_the_last(postgres_url, data):
-    async with two_nodes(data, postgres_url) as (first, second):
+    async with (
+        two_nodes(data, postgres_url) as (first, second),
+        looking(postgres_url) as is_waiting_or_done,
+    ):
         nth, was_reached = 0, True
         while was_reached:
             nth += 1
@@ -24,7 +27,7 @@ async def test_of_two_tags_that_go_at_once_one_is_the_last(postgres_url, data):
             was_reached = reached.done()
             reached.cancel()
             quick = asyncio.create_task(second.delete_tag(name, "v2"))
-            await is_waiting_or_done(postgres_url, quick)
+            await is_waiting_or_done(quick)
             first.held.may_go_on.set()
             async with asyncio.timeout(_SECONDS):
                 await asyncio.gather(slow, quick)

@@ -31,7 +31,7 @@ def test_of_fifty_pushes_of_one_tag_one_is_last_and_readers_always_find_one(
 
         def read_all_the_time():
             seen = 0
-            with httpx.Client(base_url=server.url, timeout=60) as http:
+            with httpx.Client(base_url=server.url, timeout=60, verify=server.trust) as http:
                 while not is_over.is_set():
                     answer = http.get(f"/v2/{name}/manifests/v1")
                     assert answer.status_code == 200, answer.text
@@ -42,7 +42,7 @@ def test_of_fifty_pushes_of_one_tag_one_is_last_and_readers_always_find_one(
             return seen
 
         def push(body):
-            with httpx.Client(base_url=server.url, timeout=60) as http:
+            with httpx.Client(base_url=server.url, timeout=60, verify=server.trust) as http:
                 headers = {"content-type": OCI_MANIFEST}
                 return http.put(f"/v2/{name}/manifests/v1", content=body, headers=headers)
 
@@ -66,7 +66,7 @@ def test_pushes_and_deletions_of_one_tag_never_fail_for_each_other(data, databas
 
         def push_or_delete(number):
             path = f"/v2/{name}/manifests/v1"
-            with httpx.Client(base_url=server.url, timeout=60) as http:
+            with httpx.Client(base_url=server.url, timeout=60, verify=server.trust) as http:
                 if number % 3 == 2:
                     return http.delete(path).status_code
                 headers = {"content-type": OCI_MANIFEST}
@@ -131,7 +131,7 @@ def uploads_at_once(server, name, *, count, size):
             for turn in range(size // _MIB):
                 yield (number * 1_000_000 + turn).to_bytes(8, "big") + seed[8:]
 
-        with httpx.Client(base_url=server.url, timeout=600) as http:
+        with httpx.Client(base_url=server.url, timeout=600, verify=server.trust) as http:
             location = http.post(f"/v2/{name}/blobs/uploads/").headers["location"]
             return http.patch(location, content=content()).status_code
 
@@ -172,7 +172,7 @@ def test_no_secret_is_ever_logged(data, name):
             client.request("GET", f"/v2/{name}/manifests/nothing")
             bearer = client._bearer.get(name, "").removeprefix("Bearer ")
             client.close()
-        with httpx.Client(base_url=server.url) as http:
+        with httpx.Client(base_url=server.url, verify=server.trust) as http:
             for headers in (basic(canary), {"authorization": f"Bearer {canary}"}):
                 assert http.get("/v2/", headers=headers).status_code == 401
                 http.post(f"/v2/{name}/blobs/uploads/", headers=headers, content=canary)

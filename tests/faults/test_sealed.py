@@ -4,7 +4,6 @@ import asyncio
 import os
 import secrets
 import subprocess
-import sys
 import time
 from contextlib import asynccontextmanager
 
@@ -21,7 +20,8 @@ from entrepot.identity.keys import KeyRing, SecretKey
 from entrepot.identity.seal import Seal, key_id_of
 from entrepot.model.clock import SECOND, SystemClock
 from tests.support.server import ENTREPOT, Client, basic, running_server
-from tests.support.strace import Killer, require_tracing
+from tests.support.strace import require_tracing
+from tests.support.told_command import run_command
 
 pytestmark = pytest.mark.slow  # servers that are killed and started again
 
@@ -29,16 +29,6 @@ _ROWS = 450  # three batches
 _POINTS = 5  # of each database
 _DECISIVE = ("rename", "fsync", "fdatasync", "openat")
 _SECONDS = 60.0
-# Everything is imported before the first call that counts.
-_PROGRAM = """
-import entrepot.cli.rotate_key, entrepot.db.postgres, entrepot.identity.seal
-from entrepot.cli.main import main
-print("ready", flush=True)
-input()
-main(["admin", "rotate-key"], standalone_mode=False)
-print("done", flush=True)
-input()
-"""
 
 
 class Rotations:
@@ -100,26 +90,7 @@ class Rotations:
 
     def run(self, nth=None, only=""):
         """Rotate, killed at the Nth call that counts; what it was killed at, or with 0 all calls."""
-        with subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM],
-            env={**os.environ, **self.environment},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            killer = None if nth is None else Killer(process.pid, nth, only)
-            process.stdin.write("\n")
-            process.stdin.flush()
-            is_done = process.stdout.readline() == "done\n"
-            calls = killer.end() if killer and nth == 0 else ""  # while there is a process
-            _, said = process.communicate("\n", timeout=_SECONDS)
-        killed = killer.end() if killer and nth else ""
-        assert is_done == (process.returncode == 0) == (not killed), said
-        return calls or killed
+        return run_command("admin", "rotate-key", environment=self.environment, nth=nth, only=only)
 
     def kill_and_finish(self, nth, only=""):
         before = self.ring.keys

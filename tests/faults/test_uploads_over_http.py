@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.support.invariants import check_invariants
-from tests.support.server import Client, digest_of, running_server
+from tests.support.server import PLAIN, Client, digest_of, running_server
 from tests.support.strace import workers_of
 
 pytestmark = pytest.mark.slow  # workers that are killed and started again
@@ -44,7 +44,7 @@ class Fresh(Client):
     """A client that makes a new connection each time, so that any worker may get it."""
 
     def request(self, method, path, **options):
-        with httpx.Client(base_url=self.http.base_url, timeout=60) as http:
+        with httpx.Client(base_url=self.http.base_url, timeout=60, verify=PLAIN) as http:
             return http.request(method, path, **options)
 
 

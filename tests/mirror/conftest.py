@@ -5,9 +5,18 @@ import pytest
 from tests.mirror.fetching import fleet_before
 from tests.mirror.stand import stood
 from tests.mirror.turned import processes, turned
+from tests.support.postgres import DATABASES
 from tests.support.upstreams.fixtures import blob_host, token_upstream, upstream
 
 __all__ = ["blob_host", "processes", "token_upstream", "turned", "upstream"]
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request):
+    """A database of either kind, for tests that go through HTTP to it."""
+    if request.param == "sqlite":
+        return f"sqlite:///{request.getfixturevalue('sqlite_path')}"
+    return request.getfixturevalue("postgres_url")
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from entrepot.model.errors import (
     UpstreamDown,
     UpstreamForbidden,
 )
+from entrepot.services.fetch_here import Fetch
 from tests.mirror.fetching import MIB, drained, put
 from tests.support.upstreams import Gate, faults
 
@@ -246,6 +247,34 @@ async def test_a_fetch_that_nobody_waits_for_ends_when_much_is_missing(fleet, up
     assert await fleet.holders(digest) == []
 
 
+async def test_who_comes_as_a_fetch_without_readers_ends_gets_the_blob(
+    fleet, upstream, monkeypatch
+):
+    worker, other = await fleet.worker(finish_bytes=MIB), await fleet.worker()
+    content, digest = put(upstream)
+    gate = Gate()
+    upstream.script(faults.held(gate, at=MIB), times=1, kind="blob")
+    repository = await fleet.repository()
+    end, coming = Fetch._end, []
+
+    async def end_late(fetch, id_):
+        coming.append(asyncio.create_task(worker.read(repository, digest)))
+        await asyncio.sleep(0)  # it has joined by then
+        arriving = await other.fetches.join(repository, Digest.parse(digest))
+        coming.append(asyncio.create_task(drained(arriving)))
+        await end(fetch, id_)
+
+    monkeypatch.setattr(Fetch, "_end", end_late)
+
+    arriving = await worker.fetches.join(repository, Digest.parse(digest))
+    arriving.close()
+    await asyncio.gather(*worker.fetches._tasks)
+    gate.open()
+
+    assert await asyncio.gather(*coming) == [content, content]
+    await fleet.settled()
+
+
 async def test_what_another_organisation_has_is_proved_first(fleet, worker, upstream):
     content, digest = put(upstream)
     first, second = await fleet.repository(), await fleet.repository()
@@ -405,7 +434,7 @@ async def test_those_who_wait_for_what_is_stored_meanwhile_get_it(fleet, worker,
     await fleet.settled()
 
     # As by somebody who looked just before it was stored.
-    late = worker.fetches._start(repository, repository.source, Digest.parse(digest))
+    late = worker.fetches._start(repository, Digest.parse(digest))
     answers = await asyncio.gather(*(worker.read(repository, digest) for _ in range(5)))
 
     assert late.progress is not None

@@ -75,9 +75,10 @@ async def test_what_anothers_proof_brought_is_not_for_who_goes_on(fleet, upstrea
             await second.fetches.join(refused, Digest.parse(digest))
 
 
-async def test_a_fetch_that_failed_is_not_completed_from_what_others_pulled(fleet, upstream):
+@pytest.mark.parametrize("data", ["one", "two"], ids=["same node", "other node"])
+async def test_a_fetch_that_failed_is_not_completed_from_what_others_pulled(fleet, upstream, data):
     """While an upstream seems to answer one, somebody else brings the blob into the store."""
-    first, second = await fleet.node("one"), await fleet.node("two")
+    first, second = await fleet.node("one"), await fleet.node(data)
     content = secrets.token_bytes(2 * MIB)
     digest = upstream.repository("library/app").put_blob(content)
     upstream.repository("library/private")

@@ -189,9 +189,12 @@ async def test_the_more_readers_the_smaller_their_pieces():
     progress.remember(0, bytes(MIB))
     progress.reach(MIB, is_right=True)
 
-    alone = Reader(progress)
+    async def allowed():
+        pass
+
+    alone = Reader(progress, allowed)
     whole = await alone.piece(0, MIB)
-    others = [Reader(progress) for _ in range(999)]
+    others = [Reader(progress, allowed) for _ in range(999)]
     part = await alone.piece(0, MIB)
 
     assert len(whole) == MIB

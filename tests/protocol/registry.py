@@ -1,13 +1,11 @@
 """One running registry under test, and the people who may ask it."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import httpx
 
-from entrepot.db.connect import connect
 from entrepot.db.database import Database
 from entrepot.identity.bearer import BearerKey
 from entrepot.identity.keys import KeyRing
@@ -16,6 +14,7 @@ from entrepot.model.access import Kind
 from entrepot.model.clock import HOUR, SystemClock
 from entrepot.services.tenancy import Tenancy
 from entrepot.services.tokens import TokenRequest
+from tests.support.kept_database import KeptDatabase
 from tests.support.server import Client, Server, basic
 
 T = TypeVar("T")
@@ -23,12 +22,13 @@ T = TypeVar("T")
 ACTIONS = "pull,push,delete"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Registry:
     """A server, its database and its public host, whose sub-domains are organisations."""
 
     server: Server
     public_host: str
+    _kept: KeptDatabase | None = field(default=None, init=False, repr=False)
 
     @property
     def url(self) -> str:
@@ -46,16 +46,9 @@ class Registry:
 
     def ask(self, use: Callable[[Database], Awaitable[T]]) -> T:
         """Use the server's database from outside, as `entrepot admin` does."""
-
-        async def run() -> T:
-            database = connect(self._database_url, pool_size=1)
-            await database.open()
-            try:
-                return await use(database)
-            finally:
-                await database.close()
-
-        return asyncio.run(run())
+        if self._kept is None:
+            self._kept = self.server.ending.enter_context(KeptDatabase(self._database_url))
+        return self._kept.ask(use)
 
     def rows(self, sql: str, **values: Any) -> list[tuple[Any, ...]]:
         async def use(database: Database) -> list[tuple[Any, ...]]:
@@ -106,6 +99,7 @@ class Registry:
             f"{self.url}/v2/token",
             params={"service": self.host, "scope": list(scopes)},
             headers=basic(token) if token else {},
+            verify=self.server.trust,
         )
         assert answer.status_code == 200, answer.text
         return {"authorization": f"Bearer {answer.json()['token']}"}

@@ -23,7 +23,12 @@ class Scene:
         registry.new_organisation(slug)
         token = registry.new_token("org", slug, may_manage=True)
         self.client = registry.client(token)
-        self.api = httpx.Client(base_url=f"{registry.url}/api/v1", headers=basic(token), timeout=60)
+        self.api = httpx.Client(
+            base_url=f"{registry.url}/api/v1",
+            headers=basic(token),
+            timeout=60,
+            verify=registry.server.trust,
+        )
         image = self.client.make_image(self.name)
         self.body = json.dumps(image).encode()
         self.digest = digest_of(self.body)

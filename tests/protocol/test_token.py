@@ -18,7 +18,10 @@ def ask(closed):
     def ask(token=None, headers=None, **params):
         headers = headers or (basic(token) if token else {})
         return httpx.get(
-            f"{closed.url}/v2/token", params={"service": closed.host, **params}, headers=headers
+            f"{closed.url}/v2/token",
+            params={"service": closed.host, **params},
+            headers=headers,
+            verify=closed.server.trust,
         )
 
     return ask
@@ -27,7 +30,11 @@ def ask(closed):
 @pytest.fixture
 def post(closed):
     def post(**form):
-        return httpx.post(f"{closed.url}/v2/token", data={"service": closed.host, **form})
+        return httpx.post(
+            f"{closed.url}/v2/token",
+            data={"service": closed.host, **form},
+            verify=closed.server.trust,
+        )
 
     return post
 

@@ -11,7 +11,7 @@ import pytest
 from entrepot.app import prepare
 from entrepot.config import Settings
 from tests.support.efforts import effort as effort  # noqa: PLC0414  # a fixture
-from tests.support.postgres import new_database
+from tests.support.postgres import DATABASES, new_database
 
 
 def settings_for(data: Path, database_url: str, anonymous: str) -> Settings:
@@ -28,7 +28,7 @@ def settings_for(data: Path, database_url: str, anonymous: str) -> Settings:
     )
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module", params=DATABASES)
 def new_registry(request, tmp_path_factory):
     """Makes the settings of a fresh registry; it goes when the context ends."""
     first = tmp_path_factory.mktemp("first")

@@ -54,7 +54,7 @@ def _violations(
     objects, staged = kept.objects(), kept.staged()
     rows = _read(database_url)
     objects_now, staged_now = kept.objects(), kept.staged()
-    yield from rows.damage
+    yield from _damage(database_url)
     yield from _tags(rows)
     yield from _history(rows)
     yield from _manifests(rows)
@@ -77,7 +77,6 @@ class _Rows:
     """Every table, each row by the names of its columns."""
 
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    damage: list[str] = field(default_factory=list)
 
     def __getitem__(self, table: str) -> list[dict[str, Any]]:
         return self.tables[table]
@@ -91,26 +90,37 @@ _TABLES = (
 )
 
 
-def _read(database_url: str) -> _Rows:
+def _read(database_url: str, tables: tuple[str, ...] = _TABLES) -> _Rows:
     """All rows as of one moment."""
     rows = _Rows()
     if database_url.startswith("sqlite:"):
-        path = Path(database_url.removeprefix("sqlite:///"))
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as sqlite:
-            for pragma in ("integrity_check", "foreign_key_check"):
-                answer = sqlite.execute(f"PRAGMA {pragma}").fetchall()
-                rows.damage += [f"{pragma}: {line}" for line in answer if line != ("ok",)]
+        with closing(_sqlite(database_url)) as sqlite:
             sqlite.execute("BEGIN")
-            for table in _TABLES:
+            for table in tables:
                 cursor = sqlite.execute(f"SELECT * FROM {table}")
                 names = [column[0] for column in cursor.description]
                 rows.tables[table] = [dict(zip(names, row, strict=True)) for row in cursor]
         return rows
     with psycopg.connect(database_url, row_factory=psycopg.rows.dict_row) as postgres:
         postgres.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        for table in _TABLES:
+        for table in tables:
             rows.tables[table] = postgres.execute(f"SELECT * FROM {table}").fetchall()
     return rows
+
+
+def _sqlite(database_url: str) -> sqlite3.Connection:
+    path = Path(database_url.removeprefix("sqlite:///"))
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+
+
+def _damage(database_url: str) -> Iterator[str]:
+    """What SQLite finds wrong with its own file."""
+    if not database_url.startswith("sqlite:"):
+        return
+    with closing(_sqlite(database_url)) as sqlite:
+        for pragma in ("integrity_check", "foreign_key_check"):
+            answer = sqlite.execute(f"PRAGMA {pragma}").fetchall()
+            yield from (f"{pragma}: {line}" for line in answer if line != ("ok",))
 
 
 def _live(rows: _Rows, table: str) -> dict[tuple[int, str], dict[str, Any]]:
@@ -381,7 +391,7 @@ def _rootless(rows: _Rows) -> Iterator[tuple[str, int, str]]:
 
 
 def _wrong_bytes(database_url: str, kept: Kept, samples: int) -> Iterator[str]:
-    rows = _read(database_url)
+    rows = _read(database_url, ("blobs", "segments"))
     blobs = [row for row in rows["blobs"] if row["damaged_at"] is None]
     for blob in random.sample(blobs, min(samples, len(blobs))):
         running = hashlib.new(blob["digest"].partition(":")[0])

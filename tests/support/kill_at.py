@@ -1,20 +1,18 @@
 """Kills a process at the Nth of its system calls that count, whichever thread makes it.
 
 `strace --inject` counts in each thread for itself, so it would never kill a process at, say, the
-second fdatasync when another thread makes it. Run as `python -m tests.support.kill_at PID N`: says
-`ready`, then `killed NAME` at the Nth call, just before the kernel would do it. N = 0 only counts,
-and says the names on one line when its input ends. A third argument is the only call that counts.
+second fdatasync when another thread makes it.
 """
 
 import ctypes
 import os
 import platform
-import select
 import signal
 import struct
-import sys
 from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NoReturn
 
 _SEIZE, _INTERRUPT, _SYSCALL, _GET_SYSCALL_INFO = 0x4206, 0x4207, 24, 0x420E
 _TRACE_SYSGOOD, _TRACE_CLONE = 1, 8
@@ -73,19 +71,33 @@ def _watched(only: str) -> dict[int, str]:
     return {number: name for number, name in names.items() if only in {"", name}}
 
 
-def trace(pid: int, nth: int, only: str) -> None:
-    names = _watched(only)
-    _seize(pid)
-    print("ready", flush=True)
+class _Enough(Exception):
+    """Nobody wants to know more."""
+
+
+def _stop(*_: object) -> NoReturn:
+    raise _Enough
+
+
+def trace(pid: int, nth: int, only: str, there: Connection) -> None:
+    """Say `ready`, then `killed NAME` at the Nth call, just before the kernel would do it.
+
+    With N = 0 it only counts, and says all the names when it is told to terminate. `only` is the
+    only call that counts.
+    """
+    signal.signal(signal.SIGTERM, _stop)
     seen: list[str] = []
+    try:
+        _trace(pid, nth, _watched(only), seen, there)
+    except _Enough:
+        there.send(" ".join(seen))  # the kernel lets the threads go
+
+
+def _trace(pid: int, nth: int, names: dict[int, str], seen: list[str], there: Connection) -> None:
+    _seize(pid)
+    there.send("ready")
     while True:
-        thread, status = os.waitpid(-1, _WALL | os.WNOHANG)
-        if thread == 0:
-            if nth == 0 and select.select([sys.stdin], [], [], 0)[0]:
-                print(*seen, flush=True)
-                return  # the kernel lets the threads go
-            select.select([sys.stdin] if nth == 0 else [], [], [], 0.0002)
-            continue
+        thread, status = os.waitpid(-1, _WALL)
         if not os.WIFSTOPPED(status):
             if thread == pid:
                 return
@@ -97,11 +109,7 @@ def trace(pid: int, nth: int, only: str) -> None:
                     seen.append(name)
                     if len(seen) == nth:
                         os.kill(pid, signal.SIGKILL)
-                        print("killed", name, flush=True)
+                        there.send(f"killed {name}")
             elif status >> 16 == 0:
                 passed_on = os.WSTOPSIG(status)
             _ptrace(_SYSCALL, thread, 0, passed_on)
-
-
-if __name__ == "__main__":
-    trace(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

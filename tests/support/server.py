@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,9 @@ import httpx
 ENTREPOT = Path(sys.executable).with_name("entrepot")
 _START_SECONDS = 60.0
 _STOP_SECONDS = 40.0
+# Who speaks plain HTTP proves nothing, and a client that may meet nobody else need not read all the
+# authorities of this machine, which takes longer than most tests.
+PLAIN = False
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -47,7 +50,8 @@ class Server:
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     origin: str = ""  # where it answers, if not by plain HTTP on 127.0.0.1
-    trust: ssl.SSLContext | bool = True
+    trust: ssl.SSLContext | bool = PLAIN
+    ending: ExitStack = field(default_factory=ExitStack)  # what is closed before it stops
 
     @property
     def url(self) -> str:
@@ -86,7 +90,7 @@ def running_server(
     environment: Mapping[str, str] | None = None,
     command: tuple[str, ...] = (),
     origin: str = "",
-    trust: ssl.SSLContext | bool = True,
+    trust: ssl.SSLContext | bool = PLAIN,
 ) -> Iterator[Server]:
     """Start, wait until ready, and stop in the end. `command` goes before, such as strace.
 
@@ -109,7 +113,8 @@ def running_server(
     server = Server(process, port, data, database_url, log, ours, origin, trust)
     try:
         _wait_until_ready(server)
-        yield server
+        with server.ending:
+            yield server
     finally:
         if process.poll() is None:
             with suppress(subprocess.TimeoutExpired):

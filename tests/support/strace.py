@@ -4,20 +4,21 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import Pipe
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.support.forks import forking
+from tests.support.kill_at import trace
 from tests.support.server import Server
 
 _SECONDS = 30.0
-_HERE = Path(__file__).parents[2]
 
 
 def require_tracing() -> None:
@@ -39,23 +40,27 @@ class Killer:
     """Kills a worker at the Nth of its calls that count; see `kill_at`."""
 
     def __init__(self, worker: int, nth: int, only: str = "") -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.kill_at", str(worker), str(nth), only],
-            cwd=_HERE,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+        self._nth = nth
+        self._said, there = Pipe(duplex=False)
+        self._process = forking().Process(
+            target=trace, args=(worker, nth, only, there), daemon=True
         )
-        assert self._read() == "ready"
+        self._process.start()
+        there.close()
+        assert self._said.recv() == "ready"
 
     def end(self) -> str:
         """Let go of the worker; what it was killed at, or with N = 0 all calls it made."""
-        said, _ = self._process.communicate(timeout=_SECONDS)
-        return said.strip()
-
-    def _read(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
+        if self._nth == 0:
+            self._process.terminate()
+        assert self._said.poll(_SECONDS), "the worker lives, and was not killed"
+        try:
+            said = str(self._said.recv())
+        except EOFError:  # it ended before
+            said = ""
+        self._process.join(_SECONDS)
+        self._said.close()
+        return said
 
 
 @contextmanager

@@ -126,7 +126,11 @@ def _restore_tag(path: str, to: str | None, version: int | None, *, as_json: boo
     restoring = at("repositories", session.repository(name)["id"], "tags", tag, "restore")
     body = {"at": to, "version": version}
     wanted = {field: value for field, value in body.items() if value is not None}
-    found = session.client.act(restoring, wanted)
+    try:
+        found = session.client.act(restoring, wanted)
+    except Missing as error:
+        why = error.message.partition("\n")[0]  # and then the list of what there is no lack of
+        raise Missing(why, command("tag", "list", name), command("tag", "history", path)) from error
     if found["before"] == found["digest"]:
         say(f"{path} is {found['digest']} already")
     else:

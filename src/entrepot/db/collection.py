@@ -20,6 +20,7 @@ class Review:
     repository_id: int
     digest: str
     version: int
+    due_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ async def find_due(tx: Transaction, *, now: int, limit: int) -> list[Review]:
     """What is due, the oldest first."""
     rows = await tx.fetch_all(
         """
-        SELECT kind, repository_id, digest, version
+        SELECT kind, repository_id, digest, version, due_at
           FROM review_queue
          WHERE due_at <= :now
          ORDER BY due_at
@@ -96,7 +97,10 @@ async def find_due(tx: Transaction, *, now: int, limit: int) -> list[Review]:
         now=now,
         limit=limit,
     )
-    return [Review(str(row[0]), int(row[1] or 0), str(row[2]), int(row[3] or 0)) for row in rows]
+    return [
+        Review(str(row[0]), int(row[1] or 0), str(row[2]), int(row[3] or 0), int(row[4] or 0))
+        for row in rows
+    ]
 
 
 async def finish(tx: Transaction, reviews: Iterable[Review]) -> int:

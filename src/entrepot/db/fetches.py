@@ -108,6 +108,7 @@ async def take_over(
     seen: FetchRow,
     *,
     id: str,  # noqa: A002
+    repository_id: int,
     leader: str,
     node: str,
     node_url: str,
@@ -119,7 +120,8 @@ async def take_over(
     changed = await tx.execute(
         """
         UPDATE fetches
-           SET id = :id, leader = :leader, node = :node, node_url = :node_url, beat = beat + 1
+           SET id = :id, repository_id = :repository_id, leader = :leader, node = :node,
+               node_url = :node_url, beat = beat + 1
          WHERE upstream_id = :upstream_id
            AND digest = :digest
            AND (id = :seen_id AND beat = :seen_beat OR id = :id)
@@ -129,6 +131,7 @@ async def take_over(
         seen_id=seen.id,
         seen_beat=seen.beat,
         id=id,
+        repository_id=repository_id,
         leader=leader,
         node=node,
         node_url=node_url,

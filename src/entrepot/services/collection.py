@@ -5,6 +5,7 @@ its last root is looked at in one transaction, which deletes rows alone. Objects
 tombstones are due. Each step can be repeated, and anything that goes wrong keeps what it was about.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import structlog
 from entrepot.db import collection
 from entrepot.db.collection import Review
 from entrepot.db.database import Database, Transaction
-from entrepot.model.clock import HOUR, Clock
+from entrepot.model.clock import HOUR, SECOND, Clock
 from entrepot.model.errors import EntrepotError
 from entrepot.services.collection_guard import CollectionGuard
 from entrepot.services.orphans import (
@@ -26,7 +27,8 @@ from entrepot.services.orphans import (
     look_at_manifests,
 )
 from entrepot.services.purge import look_at_organisation, look_at_repository
-from entrepot.services.tombstones import Removed, Tombstones
+from entrepot.services.rests import Rests
+from entrepot.services.tombstones import OBJECTS, Removed, Tombstones
 
 log = structlog.get_logger()
 
@@ -73,7 +75,7 @@ class Counts(Protocol):
 
 
 class Collection:
-    """Works off the review queue and the tombstones."""
+    """Works off the review queue and the tombstones; with `rests`, in the background."""
 
     def __init__(
         self,
@@ -83,6 +85,7 @@ class Collection:
         guard: CollectionGuard,
         objects: Tombstones,
         counts: Counts | None = None,
+        rests: Rests | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -90,6 +93,7 @@ class Collection:
         self._guard = guard
         self._objects = objects
         self._counts = counts
+        self._rests = rests
 
     async def run(self, progress: Callable[[Collected], None] | None = None) -> Collected:
         """Collect until nothing is due; what went. `progress` hears of each batch.
@@ -126,8 +130,11 @@ class Collection:
         """
         objects = 0
         while True:
-            removed = await self._objects.remove_due()
+            started = time.perf_counter()
+            removed = await self._objects.remove_due(self._size(OBJECTS))
             self._note(done, removed)
+            self._note_late(removed.due)
+            await self._rest(started)
             if progress is not None:
                 progress(done)
             if not removed.objects:
@@ -143,18 +150,33 @@ class Collection:
         """
         async with self._database.read(scan=True) as tx:
             found = await collection.find_due(tx, now=self._clock.now(), limit=_PAGE)
+        self._note_late([review.due_at for review in found])
         batches: dict[tuple[str, int], list[Review]] = defaultdict(list)
         for review in found:
             if review.kind in _KINDS:
                 batches[review.kind, review.repository_id].append(review)
         settled = 0
         for (kind, _), reviews in batches.items():
-            size = _KINDS[kind][1]
-            for start in range(0, len(reviews), size):
-                settled += await self._settle(reviews[start : start + size], done)
+            most, left = _KINDS[kind][1], reviews
+            while left:
+                started, size = time.perf_counter(), self._size(most)
+                settled += await self._settle(left[:size], done)
+                left = left[size:]
                 if progress is not None:
                     progress(done)
+                await self._rest(started)
         return settled
+
+    def _note_late(self, due: Sequence[int]) -> None:
+        if self._rests is not None and due:
+            self._rests.late((self._clock.now() - min(due)) / SECOND)
+
+    def _size(self, most: int) -> int:
+        return self._rests.size(most) if self._rests is not None else most
+
+    async def _rest(self, started: float) -> None:
+        if self._rests is not None:
+            await self._rests.after(time.perf_counter() - started)
 
     async def _settle(self, reviews: Sequence[Review], done: Collected) -> int:
         """Look at a batch; one by one where that fails, so that one cannot hold up the others."""

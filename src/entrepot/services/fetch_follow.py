@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 
 import structlog
 
@@ -13,9 +13,16 @@ from entrepot.db import blobs, upstreams
 from entrepot.db.fetches import FetchRow
 from entrepot.model.access import Repository
 from entrepot.model.digests import Digest
-from entrepot.model.errors import NotFound, ObjectMissing, UpstreamBroken, UpstreamDown
+from entrepot.model.errors import (
+    NotFound,
+    ObjectMissing,
+    UpstreamBroken,
+    UpstreamDown,
+    UpstreamError,
+)
 from entrepot.model.stored import LinkedBlob
 from entrepot.services.fetch_fill import Filling
+from entrepot.services.fetch_holders import Holders, source_of
 from entrepot.services.fetch_lead import Means
 from entrepot.services.fetch_progress import Progress
 from entrepot.services.fetch_relay import Relays
@@ -38,7 +45,7 @@ class Following:
         relays: Relays,
         upstream_id: int,
         digest: Digest,
-        holders: Mapping[int, Repository],
+        holders: Holders,
         progress: Progress,
     ) -> None:
         self._means = means
@@ -47,7 +54,7 @@ class Following:
         self._digest = digest
         self._holders = holders
         self._progress = progress
-        self._watch = Watch(means, upstream_id, digest, progress)
+        self._watch = Watch(means, upstream_id, digest, holders, progress)
         self._tailing = Tailing(means, digest, progress, self._watch)
 
     async def follow(self, row: FetchRow, spool: Spool | None = None) -> Left | None:
@@ -65,11 +72,14 @@ class Following:
             if left.row.node == self._means.node:
                 return left
             row, spool = left.row, left.spool
-        if spool is None or not row.node_url:
+        if spool is None or not self._is_reachable(row):
             return Left(row, spool, is_out_of_reach=True)
         try:
             self._progress.read_from(spool.view())
             return await self._relay(row, spool)
+        except asyncio.CancelledError:
+            await spool.close()  # this process stops: another of this node may go on
+            raise
         except BaseException:
             spool.discard()
             await spool.close()
@@ -88,14 +98,18 @@ class Following:
                 log.warning("fetch.relay_broken", at=spool.size, error=error.message)
             current = await self._watch.current()
             if current is None:
-                return await self._complete(spool)
+                return None if await self.complete(spool) else Left(None, spool)
             if current.id == row.id:
                 if self._watch.is_dead(current):
                     return Left(current, spool)
                 await asyncio.sleep(_AGAIN_SECONDS)
             row = current
-            if not row.node_url:
+            if not self._is_reachable(row):
                 return Left(row, spool, is_out_of_reach=True)
+
+    def _is_reachable(self, row: FetchRow) -> bool:
+        """Whether its leader's bytes can be asked for. Our own node might have us ask ourselves."""
+        return bool(row.node_url) and row.node != self._means.node
 
     def _check(self, spool: Spool) -> None:
         if not spool.is_right():
@@ -114,10 +128,10 @@ class Following:
         await spool.close()
         return None
 
-    async def _complete(self, spool: Spool) -> Left | None:
+    async def complete(self, spool: Spool) -> bool:
         """The fetch was ended: what is missing here is in the store, or still to be fetched.
 
-        Raises UpstreamError for whoever waits here and may not have it.
+        Whether it is here now. Raises UpstreamBroken, StorageFull, StorageFailed, Unavailable.
         """
         blob = await self._proved()
         try:
@@ -125,7 +139,7 @@ class Following:
         except ObjectMissing:
             file = None
         if file is None:
-            return Left(None, spool)
+            return False
         if not self._progress.is_announced:
             self._progress.announce(file.size)
         try:
@@ -137,32 +151,41 @@ class Following:
         self._check(spool)
         spool.discard()
         await spool.close()
-        return None
+        return True
 
     async def _proved(self) -> LinkedBlob | None:
-        """The blob, if it is in the store for all who wait here. Raises UpstreamError.
+        """The blob, if it is in the store and somebody waits here who may have it.
 
         That its leader was asked to fetch it for one of them proves nothing: it may have been
         refused, and what is stored be of others. So whoever does not hold it asks now.
         """
-        digest = str(self._digest)
-        async with self._means.database.read() as tx:
-            asking = {
-                holder.source.path
-                for id_, holder in self._holders.items()
-                if holder.source is not None and await blobs.find(tx, id_, digest) is None
-            }
-        origins = {await self._ask(path) for path in asking}
+        origins = set[str]()
+        for holder in [*self._holders.proved.values(), *self._holders.trusting.values()]:
+            try:
+                origin = await self.ask(holder)
+            except UpstreamError:
+                self._holders.refuse(holder)  # its readers ask for themselves, and hear why
+            else:
+                self._holders.prove(holder)
+                if origin is not None:
+                    origins.add(origin)
         async with self._means.database.read() as tx:
             upstream = await upstreams.get(tx, self._upstream_id)
             # A process may have asked where the upstream was before it was led elsewhere.
-            if not self._holders or upstream is None or origins - {upstream.origin}:
+            if not self._holders.proved or upstream is None or origins - {upstream.origin}:
                 return None
-            return await blobs.find_from(tx, self._upstream_id, digest)
+            return await blobs.find_from(tx, self._upstream_id, str(self._digest))
 
-    async def _ask(self, path: str) -> str:
+    async def ask(self, holder: Repository) -> str | None:
+        """Have a repository prove itself; the origin that let it in, None when it holds the blob.
+
+        Raises UpstreamError.
+        """
+        async with self._means.database.read() as tx:
+            if await blobs.find(tx, holder.id, str(self._digest)) is not None:
+                return None
         async with self._means.remotes.calling(self._upstream_id) as remote:
-            await remote.head_blob(path, self._digest)
+            await remote.head_blob(source_of(holder).path, self._digest)
             return remote.origin
 
 

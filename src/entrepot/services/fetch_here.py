@@ -1,6 +1,7 @@
 """One blob's way into this process: whether we lead its fetch or follow another who does."""
 
 import asyncio
+from contextlib import suppress
 
 import structlog
 
@@ -10,9 +11,15 @@ from entrepot.db.database import Transaction
 from entrepot.db.fetches import FetchRow
 from entrepot.model.access import Repository
 from entrepot.model.digests import Digest
-from entrepot.model.errors import Conflict, EntrepotError
-from entrepot.model.upstreams import Source
+from entrepot.model.errors import (
+    Conflict,
+    EntrepotError,
+    UpstreamForbidden,
+    UpstreamMissing,
+    UpstreamRefused,
+)
 from entrepot.services.fetch_follow import Following
+from entrepot.services.fetch_holders import Holders, source_of
 from entrepot.services.fetch_lead import Leading, Means
 from entrepot.services.fetch_progress import Progress
 from entrepot.services.fetch_relay import Relays
@@ -22,30 +29,31 @@ from entrepot.services.objects import is_whole
 log = structlog.get_logger()
 
 _CLAIMS = 10  # who waits for another's fetch that fails tries to lead, and after that gives up
+_REFUSALS = (UpstreamMissing, UpstreamForbidden, UpstreamRefused)
 _FAILED = "something went wrong while a blob was fetched; the registry's log tells its operator"
 
 
-class StoredMeanwhile(Conflict):
-    """The blob was stored since somebody looked: look again."""
+class LookAgain(Conflict):
+    """What somebody waited for is not to be had from this fetch, and perhaps otherwise."""
 
 
 class Fetch:
     """One blob that arrives, for every reader in this process."""
 
     def __init__(
-        self, means: Means, relays: Relays, repository: Repository, source: Source, digest: Digest
+        self, means: Means, relays: Relays, repository: Repository, digest: Digest
     ) -> None:
         self._means = means
-        self._relays = relays
-        self._source = source
+        self._upstream_id = source_of(repository).upstream_id
         self._digest = digest
         self._claimed = asyncio.Event()
         self.progress = Progress()
-        # Those whose own credential and path are proved; all of them hold the blob in the end.
-        self.holders: dict[int, Repository] = {repository.id: repository}
-        self._first = repository
-        self._leader_repository_id: int | None = None
+        self.holders = Holders(self.progress)
+        self._first = repository  # for whom this leads, when it does
         self._is_left = False
+        self._following = Following(
+            means, relays, self._upstream_id, digest, self.holders, self.progress
+        )
 
     async def run(self) -> None:
         """Bring the blob here; how it went is for the readers to hear."""
@@ -53,11 +61,11 @@ class Fetch:
             await self._run()
         except EntrepotError as error:
             self.progress.fail(error)
-            if not isinstance(error, StoredMeanwhile):
+            if not isinstance(error, LookAgain):
                 log.warning(
                     "fetch.failed",
                     digest=str(self._digest),
-                    upstream=self._source.upstream_id,
+                    upstream=self._upstream_id,
                     error=error.message,
                 )
         except Exception:  # a mistake of ours: nobody may wait for ever
@@ -67,19 +75,21 @@ class Fetch:
             self.progress.end()
             self._claimed.set()
 
-    async def is_proved(self, repository: Repository) -> bool:
-        """Whether the repository may have what this brings, as far as that was proved by now.
-
-        The one for which the leader fetches has proved it by that.
-        """
+    async def claimed(self) -> None:
+        """Wait until it is known who leads."""
         await self._claimed.wait()
-        if self._leader_repository_id == repository.id:
-            self.holders[repository.id] = repository
-        return repository.id in self.holders
 
-    def prove(self, repository: Repository) -> None:
-        """The repository's own credential was seen to reach the blob at its own path."""
-        self.holders[repository.id] = repository
+    async def announced(self, repository: Repository) -> None:
+        """Wait until the size is known as well as it will be.
+
+        Raises what made the fetch fail; LookAgain when that is another repository's refusal.
+        """
+        try:
+            await self.progress.announced()
+        except _REFUSALS as error:
+            if repository.id == self._first.id:
+                raise
+            raise LookAgain("this blob was refused to another repository; try again") from error
 
     async def _run(self) -> None:
         """Lead or follow; whoever follows in vain tries to lead.
@@ -89,41 +99,52 @@ class Fetch:
         """
         spool: Spool | None = None
         for _ in range(_CLAIMS):
-            if spool is not None:
-                await self._prove_first(spool)
+            try:
+                await self._prove_first()
+            except BaseException:
+                if spool is not None:
+                    await self._let_go(spool)
+                raise
             new_id = self._means.spools.new_id()
             # Before the row, so that whoever sees the row finds the spool.
             spool = self._named(spool, new_id)
             row = await self._claimed_by(spool, new_id)
-            if row.id == new_id:
+            if row is None:
+                spool = await self._complete(spool)
+            elif row.id == new_id:
                 return await self._lead(new_id, spool)
-            if not self.progress.written:
-                await self._let_go(spool)
-                spool = None
-            try:
-                spool = await self._follow(row, spool)
-            except GivenUp:
-                if self.progress.written:
-                    raise
-                spool = None
             else:
-                if spool is None:
-                    return None
+                spool = await self._try_to_follow(row, spool)
+            if spool is None and self.progress.is_right:
+                return None
         if spool is not None:
             await self._let_go(spool)
         raise given_up()
 
-    async def _prove_first(self, spool: Spool) -> None:
-        """Ask for the one that is to lead: what others' proofs brought is in the spool already."""
-        if self._first.id in self.holders:
+    async def _prove_first(self) -> None:
+        """Have this process lead for somebody with a proof: what is here came by others' already.
+
+        Nobody's word is good any more: whoever led is refused, or gone. While nothing is here, the
+        upstream's answer to the one for which this leads is the proof. Raises UpstreamError.
+        """
+        self.holders.hear(None)
+        if self.holders.proved:
+            if self._first.id not in self.holders.proved:
+                self._first = next(iter(self.holders.proved.values()))
             return
-        try:
-            async with self._means.remotes.calling(self._source.upstream_id) as remote:
-                await remote.head_blob(self._source.path, self._digest)
-        except BaseException:
-            await self._let_go(spool)
-            raise
-        self.prove(self._first)
+        if not (self.progress.is_announced or self.progress.written):
+            return
+        self._first = await self._one_who_may()
+        self.holders.prove(self._first)
+
+    async def _one_who_may(self) -> Repository:
+        for repository in list(self.holders.trusting.values()):
+            if repository.id != self._first.id:
+                with suppress(*_REFUSALS):
+                    await self._following.ask(repository)
+                    return repository
+        await self._following.ask(self._first)
+        return self._first
 
     def _named(self, spool: Spool | None, id: str) -> Spool:  # noqa: A002
         """A spool of this name: what is here of the blob already, or a new one."""
@@ -136,20 +157,19 @@ class Fetch:
             spool.rename(id)
         return spool
 
-    async def _claimed_by(self, spool: Spool, new_id: str) -> FetchRow:
-        """The row of whoever leads now. Raises StoredMeanwhile."""
+    async def _claimed_by(self, spool: Spool, new_id: str) -> FetchRow | None:
+        """The row of whoever leads now; None when there is nothing left to fetch."""
         try:
             row = await self._claim(new_id)
         except BaseException:
             await self._let_go(spool)
             raise
         if row is None:
-            await self._let_go(spool)
-            raise StoredMeanwhile("the blob was stored meanwhile")
-        if row.repository_id != self._first.id:
-            # Somebody of another repository was first: whoever waits here has proved nothing yet.
-            self.holders.pop(self._first.id, None)
-        self._leader_repository_id = row.repository_id
+            return None
+        if row.id == new_id:
+            self.holders.prove(self._first)
+        else:
+            self.holders.hear(row)
         self._claimed.set()
         return row
 
@@ -159,7 +179,7 @@ class Fetch:
         async def work(tx: Transaction) -> FetchRow | None:
             row = await fetches.claim(
                 tx,
-                upstream_id=self._source.upstream_id,
+                upstream_id=self._upstream_id,
                 digest=str(self._digest),
                 id=new_id,
                 repository_id=self._first.id,
@@ -175,8 +195,24 @@ class Fetch:
 
         return await self._means.database.write(work, durable=False)
 
+    async def _complete(self, spool: Spool) -> Spool | None:
+        """Bring what was stored meanwhile to those who were told of it: their answers have begun.
+
+        The spool to go on with when it is not there for any of them. Raises LookAgain while nobody
+        was told, and what `Following.complete` raises.
+        """
+        if not self.progress.is_announced:
+            await self._let_go(spool)
+            raise LookAgain("the blob was stored meanwhile")
+        try:
+            self.progress.read_from(spool.view())
+            return None if await self._following.complete(spool) else spool
+        except BaseException:
+            await self._let_go(spool)
+            raise
+
     async def _is_stored(self, tx: Transaction) -> bool:
-        blob = await blobs.find_from(tx, self._source.upstream_id, str(self._digest))
+        blob = await blobs.find_from(tx, self._upstream_id, str(self._digest))
         # Storing it again heals it.
         return blob is not None and is_whole(self._means.store, blob)
 
@@ -186,9 +222,9 @@ class Fetch:
             await Leading(
                 self._means,
                 id,
-                self._source,
+                source_of(self._first),
                 self._digest,
-                self.holders,
+                self.holders.proved,
                 self.progress,
                 is_listed=is_listed,
             ).run(spool)
@@ -213,42 +249,56 @@ class Fetch:
             spool.discard()
         await spool.close()
 
+    async def _try_to_follow(self, row: FetchRow, spool: Spool) -> Spool | None:
+        """Follow to the end; the spool to go on with, where something is to be gone on with."""
+        written: Spool | None = spool
+        if not self.progress.written:
+            await self._let_go(spool)
+            written = None
+        try:
+            return await self._follow(row, written)
+        except GivenUp:
+            if self.progress.written:
+                raise
+            return None
+
     async def _follow(self, row: FetchRow, spool: Spool | None) -> Spool | None:
         """Follow to the end; the spool to go on with when the fetch was ended without us.
 
         Raises GivenUp, and what leading raises.
         """
-        following = Following(
-            self._means,
-            self._relays,
-            self._source.upstream_id,
-            self._digest,
-            self.holders,
-            self.progress,
-        )
         while True:
-            left = await following.follow(row, spool)
+            left = await self._following.follow(row, spool)
             if left is None:
                 return None
             if left.row is None:
                 return left.spool
+            try:
+                await self._prove_first()
+            except BaseException:
+                if left.spool is not None:
+                    await left.spool.close()  # whoever else follows may go on with it
+                raise
             new_id = self._means.spools.new_id()
             spool = self._named(left.spool, new_id)
             if left.is_out_of_reach:
                 log.warning(
                     "fetch.alone",
                     digest=str(self._digest),
-                    hint="set ENTREPOT_NODE__URL on every node: another one fetches this as well",
+                    hint="set ENTREPOT_NODE__URL on every node: another process fetches this too",
                 )
+                self.holders.prove(self._first)
                 await self._lead(new_id, spool, is_listed=False)
                 return None
             leader = await self._take_over(left.row, spool, new_id)
             if leader is None:
                 return spool
             if leader.id == new_id:
+                self.holders.prove(self._first)
                 await self._lead(new_id, spool)
                 return None
             row = leader
+            self.holders.hear(row)
 
     async def _take_over(self, row: FetchRow, spool: Spool, new_id: str) -> FetchRow | None:
         """Lead instead of a leader that is gone; who leads then, perhaps another after all."""
@@ -258,6 +308,7 @@ class Fetch:
                 tx,
                 row,
                 id=new_id,
+                repository_id=self._first.id,
                 leader=self._means.leader,
                 node=self._means.node,
                 node_url=self._means.node_url,
@@ -275,7 +326,7 @@ class Fetch:
             log.warning(
                 "fetch.taken_over",
                 digest=str(self._digest),
-                upstream=self._source.upstream_id,
+                upstream=self._upstream_id,
                 at=spool.size,
             )
             # What its leader may have stored and not told: nobody can point at that any more.

@@ -85,6 +85,10 @@ class Remotes(Protocol):
         """Somebody got what was being fetched for another."""
 
 
+class Abandoned(UpstreamDown):
+    """Nobody waited for the blob: whoever comes as its fetch ends looks again."""
+
+
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
     """Sizes in bytes, times in seconds. `grace` protects a blob that nothing references yet, µs.
@@ -155,8 +159,7 @@ class Leading:
         except asyncio.CancelledError:
             if self._is_abandoned and fetching is not None:
                 fetching.uncancel()
-                message = "nobody waited for this blob any more; ask for it again"
-                raise UpstreamDown(message, digest=str(self._digest)) from None
+                raise self._abandoned() from None
             raise
         finally:
             watching.cancel()
@@ -330,8 +333,15 @@ class Leading:
             if is_alone and was_alone and fetching is not None:
                 self._is_abandoned = True
                 fetching.cancel()
+                # At once: nobody is to begin an answer with what is being ended, in any process.
+                self._progress.fail(self._abandoned())
+                spool.discard()
                 return
             was_alone = is_alone
+
+    def _abandoned(self) -> Abandoned:
+        message = "nobody waited for this blob any more; ask for it again"
+        return Abandoned(message, digest=str(self._digest))
 
     async def _beat(self) -> None:
         try:

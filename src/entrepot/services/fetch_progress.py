@@ -3,6 +3,7 @@
 import asyncio
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Awaitable, Callable
 
 from entrepot.blobs.spool import Spool, SpoolView
 from entrepot.model.errors import EntrepotError, StorageFailed, UpstreamDown
@@ -161,10 +162,14 @@ class Progress:
 
 
 class Reader:
-    """One reader's way through a blob that arrives (`blobs.answers.Arriving`)."""
+    """One reader's way through a blob that arrives (`blobs.answers.Arriving`).
 
-    def __init__(self, progress: Progress) -> None:
+    `require` raises while the reader may not have what is there.
+    """
+
+    def __init__(self, progress: Progress, require: Callable[[], Awaitable[None]]) -> None:
         self._progress = progress
+        self._require = require
         self._is_closed = False
         progress.join()
 
@@ -177,7 +182,7 @@ class Reader:
         """1 to `most` bytes from `start` on, once they are there; nothing at the end.
 
         Fewer where many read, because the server has each one's piece in memory. Raises what made
-        the fetch fail: the answer must break off then.
+        the fetch fail, or what `require` raises: the answer must break off then.
         """
         progress = self._progress
         if progress.open_to <= start:
@@ -185,7 +190,9 @@ class Reader:
             if start >= progress.open_to:
                 return b""
         most = min(most, max(_LEAST_BYTES, _SHARED_BYTES // progress.readers))
-        return progress.recent(start, most) or await progress.read(start, most)
+        piece = progress.recent(start, most) or await progress.read(start, most)
+        await self._require()  # last: the bytes are those of who led until now
+        return piece
 
     def close(self) -> None:
         """The reader wants no more."""

@@ -31,19 +31,19 @@ class Tailing:
         Raises GivenUp, StorageFull, StorageFailed, Unavailable.
         """
         view = await self._find(row)
-        if view is None:
-            return Left(await self._watch.current(), None)
+        if isinstance(view, Left):
+            return view
         view.mark_read()
         self._progress.read_from(view)
         locked, asked, used = _Every(_LOCK_SECONDS), _Every(_ROW_SECONDS), _Every(_UNUSED_SECONDS)
-        while not self._is_right(view):
+        while not await self._is_right(view):
             if locked.is_due():
                 spool = self._means.spools.write(row.id, self._digest, is_new=False)
                 if spool is not None:
                     return await self._inherit(spool)
             if asked.is_due():
-                if await self._is_stuck(row):
-                    return Left(await self._watch.current(), None)
+                if (stuck := await self._stuck(row)) is not None:
+                    return Left(stuck, None)
                 asked.seconds = _BEAT_SECONDS if self._progress.is_announced else _ROW_SECONDS
             if self._progress.readers:
                 used.reset()
@@ -63,30 +63,33 @@ class Tailing:
             await asyncio.sleep(_ROW_SECONDS)
         return None
 
-    def _is_right(self, view: SpoolView) -> bool:
+    async def _is_right(self, view: SpoolView) -> bool:
         """Tell the readers how far the spool has come; whether it is whole. Raises GivenUp."""
         state = view.state()
         if state.is_gone:
             raise given_up()
+        if state.is_sealed and not self._progress.is_announced:
+            # Somebody may have taken the spool over: whose it is must be known before it is read.
+            await self._watch.current()
         if state.is_sealed or state.size > self._progress.written:
             self._progress.reach(state.size, is_right=state.is_sealed)
         return state.is_sealed
 
-    async def _is_stuck(self, row: FetchRow) -> bool:
-        """Whether our node leads, and the leader holds its spool but does not move."""
+    async def _stuck(self, row: FetchRow) -> FetchRow | None:
+        """The row, if our node leads, and the leader holds its spool but does not move."""
         current = await self._watch.current()
         if current is None or current.id != row.id or current.node != self._means.node:
-            return False
-        return self._watch.is_dead(current)
+            return None
+        return current if self._watch.is_dead(current) else None
 
-    async def _find(self, row: FetchRow) -> SpoolView | None:
-        """The spool; None when its writer was gone before there was one. Raises GivenUp."""
+    async def _find(self, row: FetchRow) -> SpoolView | Left:
+        """The spool, unless its writer was gone before there was one. Raises GivenUp."""
         while (view := self._means.spools.look(row.id)) is None:
             current = await self._watch.current()
             if current is None or current.id != row.id:
                 raise given_up()
             if self._watch.is_dead(current):
-                return None
+                return Left(current, None)
             await asyncio.sleep(_LOOK_SECONDS)
         return view
 

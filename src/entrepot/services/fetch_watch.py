@@ -8,6 +8,7 @@ from entrepot.db import fetches
 from entrepot.db.fetches import UNKNOWN_SIZE, FetchRow
 from entrepot.model.digests import Digest
 from entrepot.model.errors import UpstreamDown
+from entrepot.services.fetch_holders import Holders
 from entrepot.services.fetch_lead import Means
 from entrepot.services.fetch_progress import Progress
 
@@ -20,8 +21,9 @@ class GivenUp(UpstreamDown):
 class Left:
     """A fetch whose leader is gone, as its row was last seen, and what this node has of it.
 
-    Without a row it was ended: there is nobody to take it over from. With `is_out_of_reach` its
-    leader lives on a node that did not say how it can be reached.
+    Without a row it was ended: there is nobody to take it over from, and always a spool. With
+    `is_out_of_reach` its leader lives, on a node that did not say how it can be reached, or beside
+    us while the spool that we go on with is another.
     """
 
     row: FetchRow | None
@@ -32,10 +34,18 @@ class Left:
 class Watch:
     """What a follower knows of the fetch's row."""
 
-    def __init__(self, means: Means, upstream_id: int, digest: Digest, progress: Progress) -> None:
+    def __init__(
+        self,
+        means: Means,
+        upstream_id: int,
+        digest: Digest,
+        holders: Holders,
+        progress: Progress,
+    ) -> None:
         self._means = means
         self._upstream_id = upstream_id
         self._digest = digest
+        self._holders = holders
         self._progress = progress
         self._seen: tuple[str, int] | None = None
         self._seen_at = 0.0
@@ -44,6 +54,8 @@ class Watch:
         """The row as it is now; readers hear how long the blob will be, once that is known."""
         async with self._means.database.read() as tx:
             row = await fetches.find(tx, self._upstream_id, str(self._digest))
+        if not self._progress.is_right:  # nothing comes any more: whose word it was is settled
+            self._holders.hear(row)
         if row is not None and row.size is not None and not self._progress.is_announced:
             self._progress.announce(None if row.size == UNKNOWN_SIZE else row.size)
         return row

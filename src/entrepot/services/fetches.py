@@ -17,16 +17,16 @@ from entrepot.model.access import Repository
 from entrepot.model.digests import Digest
 from entrepot.model.errors import BlobUnknown, NotFound, ObjectMissing, UpstreamMissing
 from entrepot.model.stored import LinkedBlob
-from entrepot.model.upstreams import Source
-from entrepot.services.fetch_here import Fetch, StoredMeanwhile
-from entrepot.services.fetch_lead import Means
+from entrepot.services.fetch_here import Fetch, LookAgain
+from entrepot.services.fetch_holders import source_of
+from entrepot.services.fetch_lead import Abandoned, Means
 from entrepot.services.fetch_progress import Reader
 from entrepot.services.fetch_relay import Relays
 from entrepot.services.holdings import hold_blob
 
 T = TypeVar("T")
 
-_LOOKS = 3  # at what was stored between two looks
+_LOOKS = 3  # at what was stored, or refused to another, between two looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Fetches:
         self._running: dict[tuple[int, str], Fetch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._once: dict[tuple[int, str], asyncio.Task[_Proof]] = {}
+        self._proving: dict[tuple[int, str], asyncio.Task[None]] = {}
 
     async def join(self, repository: Repository, digest: Digest) -> File | Arriving:
         """The blob from the repository's upstream: to be had, or arriving.
@@ -53,8 +54,8 @@ class Fetches:
         Whoever gets what arrives closes it. Raises BlobUnknown, UpstreamError, StorageFull,
         StorageFailed, Unavailable.
         """
-        source = _source(repository)
-        key = (source.upstream_id, str(digest))
+        upstream_id = source_of(repository).upstream_id
+        key = (upstream_id, str(digest))
         for _ in range(_LOOKS):
             fetch = self._running.get(key)
             if fetch is None:
@@ -63,25 +64,24 @@ class Fetches:
                     return file
                 fetch = self._running.get(key)
             if fetch is None:
-                fetch = self._start(repository, source, digest)
+                fetch = self._start(repository, digest)
             else:
-                self._means.remotes.note_coalesced(source.upstream_id)
+                self._means.remotes.note_coalesced(upstream_id)
             try:
                 return await self._read(fetch, repository, digest)
-            except StoredMeanwhile:
+            except (LookAgain, Abandoned):
                 self._forget(key, fetch)  # whoever waits is told before its task is seen to end
             except UpstreamMissing as error:
                 raise _unknown(digest) from error
-        raise StoredMeanwhile("this blob was stored and removed meanwhile; try again")
+        raise LookAgain("this blob came and went meanwhile; try again")
 
     async def size(self, repository: Repository, digest: Digest) -> int | None:
         """How large the upstream's blob is, if it says so; nothing is fetched.
 
         Raises BlobUnknown, UpstreamError.
         """
-        source = _source(repository)
-        fetch = self._running.get((source.upstream_id, str(digest)))
-        if fetch is not None and repository.id in fetch.holders and fetch.progress.size is not None:
+        fetch = self._running.get((source_of(repository).upstream_id, str(digest)))
+        if fetch is not None and fetch.progress.size is not None and fetch.holders.has(repository):
             return fetch.progress.size
         return (await self._ask_once(repository, digest)).size
 
@@ -94,8 +94,8 @@ class Fetches:
             raise NotFound("there is no such fetch here")
         fetch = self._running.get((row.upstream_id, row.digest))
         if fetch is None:
-            fetch = self._start(first, first.source, Digest.parse(row.digest))
-        return await self._announced(fetch)
+            fetch = self._start(first, Digest.parse(row.digest))
+        return await self._read(fetch, first, Digest.parse(row.digest))
 
     async def close(self) -> None:
         """Stop all fetches; other processes may go on with them."""
@@ -103,9 +103,9 @@ class Fetches:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _start(self, repository: Repository, source: Source, digest: Digest) -> Fetch:
-        key = (source.upstream_id, str(digest))
-        fetch = Fetch(self._means, self._relays, repository, source, digest)
+    def _start(self, repository: Repository, digest: Digest) -> Fetch:
+        key = (source_of(repository).upstream_id, str(digest))
+        fetch = Fetch(self._means, self._relays, repository, digest)
         self._running[key] = fetch
         task = asyncio.create_task(fetch.run())
         self._tasks.add(task)
@@ -123,30 +123,41 @@ class Fetches:
 
     async def _read(self, fetch: Fetch, repository: Repository, digest: Digest) -> Arriving:
         """The fetch's bytes, for those who may have them."""
-        reader = Reader(fetch.progress)  # before anything is waited for, so that it stays open
+
+        async def require() -> None:
+            if not fetch.holders.has(repository):
+                await self._prove(repository, digest)
+                fetch.holders.prove(repository)
+
+        reader = Reader(fetch.progress, require)  # at first, so that it stays open
         try:
-            if not await fetch.is_proved(repository):
-                await self._ask_once(repository, digest)
-                fetch.prove(repository)
-            await fetch.progress.announced()
+            await fetch.claimed()
+            await require()
+            await fetch.announced(repository)
+            await require()  # another may lead by now
         except BaseException:
             reader.close()
             raise
         return reader
 
-    async def _announced(self, fetch: Fetch) -> Arriving:
-        reader = Reader(fetch.progress)
-        try:
-            await fetch.progress.announced()
-        except BaseException:
-            reader.close()
-            raise
-        return reader
+    async def _prove(self, repository: Repository, digest: Digest) -> None:
+        """See that the repository holds the blob, or that its own credential and path reach it.
+
+        Raises BlobUnknown, UpstreamError.
+        """
+
+        async def prove() -> None:
+            async with self._means.database.read() as tx:
+                linked = await blobs.find(tx, repository.id, str(digest))
+            if linked is None:
+                await self._ask_once(repository, digest)
+
+        await _shared(self._proving, (repository.id, str(digest)), prove)
 
     async def _stored(self, repository: Repository, digest: Digest) -> File | Stored | None:
         """The blob, if somebody has it and this repository may."""
         async with self._means.database.read() as tx:
-            blob = await blobs.find_from(tx, _source(repository).upstream_id, str(digest))
+            blob = await blobs.find_from(tx, source_of(repository).upstream_id, str(digest))
             # Asked last: a fetch that ends between the two has linked what the first one found.
             linked = await blobs.find(tx, repository.id, str(digest))
         file = await self._open(linked or blob)
@@ -172,7 +183,7 @@ class Fetches:
         self, tx: Transaction, repository: Repository, digest: Digest, proof: _Proof
     ) -> bool:
         """Make a blob that is here one of this repository's too; False when one of them went."""
-        now, upstream_id = self._means.clock.now(), _source(repository).upstream_id
+        now, upstream_id = self._means.clock.now(), source_of(repository).upstream_id
         blob = await blobs.find_from(tx, upstream_id, str(digest))
         holder = await repositories.find_by_id(tx, repository.id)
         upstream = await upstreams.get(tx, upstream_id)
@@ -195,7 +206,7 @@ class Fetches:
 
         Raises BlobUnknown, UpstreamError.
         """
-        source = _source(repository)
+        source = source_of(repository)
 
         async def ask() -> _Proof:
             try:
@@ -223,13 +234,6 @@ async def _shared(
         task.add_done_callback(lambda _: running.pop(key, None))
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return await asyncio.shield(task)
-
-
-def _source(repository: Repository) -> Source:
-    if repository.source is None:
-        message = "only pull-through repositories fetch"
-        raise AssertionError(message)
-    return repository.source
 
 
 def _unknown(digest: Digest) -> BlobUnknown:

@@ -15,7 +15,7 @@ from entrepot.model.errors import EntrepotError
 from entrepot.services.collection_guard import CollectionGuard
 from entrepot.services.upload_ends import remove_segments
 
-_BATCH = 100
+OBJECTS = 100  # at most, in one batch
 _AT_ONCE = 8
 
 log = structlog.get_logger()
@@ -23,11 +23,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """How many objects went, their bytes, and how many the store did not delete."""
+    """How many objects went, their bytes, how many the store did not delete; when they were due."""
 
     objects: int = 0
     size: int = 0
     refused: int = 0
+    due: Sequence[int] = ()
 
 
 class Tombstones:
@@ -41,8 +42,8 @@ class Tombstones:
         self._clock = clock
         self._guard = guard
 
-    async def remove_due(self) -> Removed:
-        """Delete a batch of objects that are due.
+    async def remove_due(self, limit: int = OBJECTS) -> Removed:
+        """Delete up to `limit` objects that are due.
 
         Between reading the tombstones and the first deletion lies a durable commit: on no disk can
         an object be gone that a row points at after a power loss. An object that the store does
@@ -50,7 +51,7 @@ class Tombstones:
         """
         now = self._clock.now()
         async with self._database.read(scan=True) as tx:
-            found = await tombstones.find_due(tx, now=now, limit=_BATCH)
+            found = await tombstones.find_due(tx, now=now, limit=limit)
         if not found or not await self._guard.begin():
             return Removed()
         errors = await self._remove_objects([t for t in found if not _is_parts(t)])
@@ -78,7 +79,7 @@ class Tombstones:
             return count, size
 
         count, size = await self._database.write(work, durable=False)
-        return Removed(count, size, len(errors))
+        return Removed(count, size, len(errors), [tombstone.due_at for tombstone in found])
 
     async def _remove_objects(self, found: Sequence[Tombstone]) -> dict[str, str]:
         """Delete objects, some at once where each waits for the network."""

@@ -58,7 +58,12 @@ def make_mirrored(server: Server, upstream: Distribution) -> Mirrored:
 
 
 def _api(server: Server) -> httpx.Client:
-    return httpx.Client(base_url=f"{server.url}/api/v1", headers=basic(server.token), timeout=60)
+    return httpx.Client(
+        base_url=f"{server.url}/api/v1",
+        headers=basic(server.token),
+        timeout=60,
+        verify=server.trust,
+    )
 
 
 def _made(api: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:

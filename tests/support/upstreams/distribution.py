@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from tests.support.programs import need
-from tests.support.server import free_port
+from tests.support.server import PLAIN, free_port
 
 _START_SECONDS = 30.0
 _LINE = re.compile(r'"(?P<method>[A-Z]+) (?P<path>\S+) HTTP/[\d.]+" (?P<status>\d+) (?P<sent>\d+)')
@@ -50,7 +50,7 @@ class Distribution:
     port: int
     folder: Path
     process: subprocess.Popen[bytes]
-    trust: ssl.SSLContext | bool = True
+    trust: ssl.SSLContext | bool = PLAIN
 
     @property
     def url(self) -> str:
@@ -108,7 +108,7 @@ def _wait_until_ready(registry: Distribution) -> None:
         if registry.process.poll() is not None:
             raise RuntimeError((registry.folder / "output.log").read_text()[-2000:])
         with suppress(httpx.TransportError):
-            if httpx.get(f"{registry.url}/v2/").status_code == 200:
+            if httpx.get(f"{registry.url}/v2/", verify=registry.trust).status_code == 200:
                 return
         time.sleep(0.02)  # it has no other way to tell
     raise RuntimeError("docker-registry did not start")

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from entrepot.cli import preflight
-from entrepot.cli.data_folder import opened
+from entrepot.cli.data_folder import opened, read_settings
 from entrepot.cli.doctor import addresses, certificates, database, folders, keys, outbound, store
 from entrepot.cli.doctor.finding import Finding, Part
-from entrepot.config import Settings, load
+from entrepot.config import Settings
 from entrepot.db.database import Database
 from entrepot.model.clock import Clock, SystemClock
 from entrepot.model.errors import EntrepotError, SettingsInvalid
@@ -24,7 +24,7 @@ _SECONDS = 60.0  # an object store that does not answer is asked again for half 
 async def examine(config: Path | None) -> AsyncIterator[Finding]:
     """Everything. Without settings that can be read there is nothing else to look at."""
     try:
-        settings = load(config)
+        settings = read_settings(config)
     except SettingsInvalid as error:
         yield _SETTINGS.failed(error, "correct it; docs/reference/settings.md has all of them")
         return
