@@ -14,7 +14,7 @@ from entrepot.model.digests import Digest
 from entrepot.model.errors import BlobUnknown, UploadUnknown
 from entrepot.model.ranges import ByteRange
 from tests.faults.segments import PIECE, Shifted, cluster
-from tests.faults.test_interleavings import is_waiting_or_done, refusal_of
+from tests.faults.test_interleavings import looking, refusal_of
 
 pytestmark = pytest.mark.slow  # each pair, held before every statement
 
@@ -254,7 +254,8 @@ async def test_two_changes_of_an_upload_wherever_one_is_held(
             was_reached = reached.done()
             reached.cancel()
             quick = asyncio.create_task(other(nodes.second))
-            await is_waiting_or_done(postgres_url, quick)
+            async with looking(postgres_url) as is_waiting_or_done:
+                await is_waiting_or_done(quick)
             first.held.may_go_on.set()
             first.held._left = 0
 

@@ -255,7 +255,7 @@ def test_a_body_that_breaks_off_keeps_what_came(registry, client, name, content)
         sock.sendall(content[:60_000])
 
     # In an object store nothing is locked: what came may count only once it was asked for.
-    rest = None
+    size, rest = -1, None
     while rest is None or rest.status_code == 416:
         size = _settled_size(client, location)
         rest = client.request(

@@ -161,13 +161,21 @@ class Progress:
                 waiter.set_result(None)
 
 
+async def _require_nothing() -> None:
+    """For readers that were let in before."""
+
+
 class Reader:
     """One reader's way through a blob that arrives (`blobs.answers.Arriving`).
 
     `require` raises while the reader may not have what is there.
     """
 
-    def __init__(self, progress: Progress, require: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        progress: Progress,
+        require: Callable[[], Awaitable[None]] = _require_nothing,
+    ) -> None:
         self._progress = progress
         self._require = require
         self._is_closed = False
