@@ -26,7 +26,7 @@ from tests.support.invariants import check_invariants
 from tests.support.journal import Journal, Key
 from tests.support.kept import KeptFiles, KeptObjects
 from tests.support.quick_starts import quickly_started
-from tests.support.server import OCI_MANIFEST, Client, digest_of
+from tests.support.server import OCI_MANIFEST, Client, digest_of, running_server
 from tests.support.strace import Killer, require_tracing, workers_of
 
 _SHORT_POINTS = 5  # per operation and database; 60 in all
@@ -159,13 +159,20 @@ class KillLoop:
 
     @contextlib.contextmanager
     def server(self):
-        environment = _OPEN | self.settings
-        with quickly_started(self.data, self.database_url, environment) as server:
+        with self.start() as server:
             client = Client(server, mode="open")
             try:
                 yield server, client
             finally:
                 client.close()
+
+    def start(self):
+        """Quickly; but the threads of an object store's client do not survive a fork."""
+        if self.bucket is None:
+            return quickly_started(self.data, self.database_url, _OPEN)
+        environment = _OPEN | self.settings | {"ENTREPOT_WORKERS": "1"}
+        url = "" if self.database_url.startswith("sqlite") else self.database_url
+        return running_server(self.data, database_url=url, environment=environment)
 
     def count(self, operation):
         """How many calls that count one operation makes."""
