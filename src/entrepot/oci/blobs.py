@@ -2,14 +2,14 @@
 
 import structlog
 
-from entrepot.blobs.answers import Announced
+from entrepot.blobs.answers import Announced, Arriving, File
 from entrepot.blobs.stored import Stored
 from entrepot.model.access import Action
 from entrepot.model.digests import Digest
 from entrepot.oci.call import Call, Registry
 from entrepot.oci.content import content_headers, redirect_headers
 from entrepot.oci.reads import choose
-from entrepot.web.answers import Answer
+from entrepot.web.answers import Answer, Header, begin
 from entrepot.web.conditions import answer_file, is_known
 
 # Never the type of the layer: some clients fail without one, none needs another.
@@ -40,7 +40,15 @@ async def get(registry: Registry, call: Call) -> Answer:
         address = await registry.delivery.address(call.request, blob)
         if address is not None:
             return Answer(307, redirect_headers(address, str(digest)))
-        blob = registry.copies.near(blob, digest)
+        near = registry.copies.near(blob, digest)
+        # What the store has lost is a clear error, not an answer that ends before it has begun.
+        return await begin(_answer(registry, call, near, etag, headers))
+    return _answer(registry, call, blob, etag, headers)
+
+
+def _answer(
+    registry: Registry, call: Call, blob: File | Arriving, etag: str, headers: list[Header]
+) -> Answer:
     return answer_file(call.request, blob, etag, headers, range_limit=registry.limits.ranges)
 
 

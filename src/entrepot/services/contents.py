@@ -7,7 +7,7 @@ from entrepot.db import blobs, manifests, tags
 from entrepot.db.database import Database
 from entrepot.model.access import Action, Actor
 from entrepot.model.digests import Digest, is_named
-from entrepot.model.errors import ManifestUnknown, ObjectMissing, StorageFailed
+from entrepot.model.errors import ManifestUnknown, ObjectMissing, StorageFailed, Unavailable
 from entrepot.model.images import ManifestParts, Platform, platform_of, read_config, read_parts
 from entrepot.model.names import Tag
 from entrepot.model.stored import ListedManifest, ListedTag
@@ -103,5 +103,5 @@ class Contents:
         try:
             content = await self._objects.read(blob)
             return await asyncio.to_thread(read_config, content)
-        except (ObjectMissing, StorageFailed, FileNotFoundError):
+        except (ObjectMissing, StorageFailed, Unavailable, FileNotFoundError):
             return None  # a pull says so; here the rest of the manifest is worth showing

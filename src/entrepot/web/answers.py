@@ -45,6 +45,48 @@ class Answer:
         return sum(part.length for part in self.ranges)
 
 
+async def begin(answer: Answer) -> Answer:
+    """Wait for the first bytes of a body that arrives, so that the status can still say no.
+
+    Raises what keeps them from coming, the body closed.
+    """
+    body = answer.body
+    if isinstance(body, bytes | File | Announced):
+        return answer
+    part = answer.ranges[0] if answer.ranges else None
+    start = part.start if part else 0
+    most = min(part.length, _ARRIVING_BYTES) if part else _ARRIVING_BYTES
+    try:
+        first = await body.piece(start, most)
+    except BaseException:
+        body.close()
+        raise
+    answer.body = _Begun(body, start, first)
+    return answer
+
+
+class _Begun:
+    """A body that arrives, whose first bytes are here (`blobs.answers.Arriving`)."""
+
+    def __init__(self, arriving: Arriving, start: int, first: bytes) -> None:
+        self._arriving = arriving
+        self._start = start
+        self._first = first
+
+    @property
+    def size(self) -> int | None:
+        return self._arriving.size
+
+    async def piece(self, start: int, most: int) -> bytes:
+        first, self._first = self._first, b""
+        if first and start == self._start:
+            return first
+        return await self._arriving.piece(start, most)
+
+    def close(self) -> None:
+        self._arriving.close()
+
+
 _NO_LENGTH = frozenset({204, 304})
 
 
