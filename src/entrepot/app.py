@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from entrepot.api.entrance import ApiEntrance
 from entrepot.api.management import Management
+from entrepot.blobs.space import Space
 from entrepot.caching import Caching
 from entrepot.config import Settings, load
 from entrepot.db.connect import connect
@@ -214,7 +215,7 @@ class Application:
             self._idempotency,
             version=version("entrepot"),
         )
-        self._ask_store = AskStore(self.store)
+        self._ask_store = AskStore(self.store, Space(settings.data, settings.blobs.low_water_bytes))
         readiness = Readiness(
             self._clock, {"database": self._ask_database, "store": self._ask_store}
         )

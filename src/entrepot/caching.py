@@ -73,7 +73,9 @@ class Caching:
         self.pseudonym = f"entrepot-{self._node.partition('.')[0]}"
         self._outbound = make_outbound(settings, self.pseudonym)
         self._nodes = Nodes(ca_file=settings.outbound.ca_file)
-        self._spools = SpoolFolder(settings.data / "spool", check_space=store.require_space)
+        self._spools = SpoolFolder(
+            settings.data / "spool", low_water_bytes=settings.blobs.low_water_bytes
+        )
         self.copies = make_copies(settings, clock, metrics.delivery.observe)
         self._lookups = Lookups(database, clock)
 

@@ -55,7 +55,7 @@ class Worker:
         self.database = connect(registry.database_url, pool_size=4)
         self.store = DiskStore(registry.blobs, data / "uploads", low_water_bytes=0)
         self.store.prepare()
-        self.spools = SpoolFolder(data / "spool", check_space=self.store.require_space)
+        self.spools = SpoolFolder(data / "spool", low_water_bytes=0)
         self.spools.prepare()
         self.outbound = Outbound(allow=[ip_network("127.0.0.0/8")])
         self.nodes = Nodes()

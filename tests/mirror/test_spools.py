@@ -6,6 +6,7 @@ import pytest
 
 from entrepot.blobs.spool import SpoolFolder
 from entrepot.model.digests import Digest
+from entrepot.model.errors import StorageFull
 from entrepot.services.fetch_progress import Progress, Reader
 
 MIB = 1 << 20
@@ -15,7 +16,7 @@ DIGEST = Digest.of(CONTENT)
 
 @pytest.fixture
 def spools(tmp_path):
-    folder = SpoolFolder(tmp_path / "spool", check_space=lambda: None)
+    folder = SpoolFolder(tmp_path / "spool", low_water_bytes=0)
     folder.prepare()
     yield folder
     folder.close()
@@ -171,6 +172,19 @@ async def test_a_read_that_would_wait_for_the_disk_is_done_in_a_thread(spools, m
     assert await view.read(0, 4) == CONTENT[:4]
     view.close()
     await spool.close()
+
+
+async def test_a_spool_leaves_the_disk_what_the_database_needs(tmp_path):
+    spools = SpoolFolder(tmp_path, low_water_bytes=1 << 62)
+    spool = spools.write(spools.new_id(), DIGEST, is_new=True)
+
+    with pytest.raises(StorageFull):
+        spools.require_space()
+    with pytest.raises(StorageFull):
+        await spool.append(CONTENT)
+
+    await spool.close()
+    spools.close()
 
 
 def test_bytes_that_come_one_by_one_are_not_all_kept():

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from entrepot.blobs.disk import DiskStore
+from entrepot.blobs.space import Space
 from entrepot.model.clock import SECOND
 from entrepot.model.errors import StorageFailed, Unavailable
 from entrepot.ops.readiness import AskStore, Readiness
@@ -141,7 +142,7 @@ class HungStore(DiskStore):
 
 async def test_a_store_that_hangs_keeps_one_thread_however_often_it_is_asked(tmp_path):
     clock, store = FakeClock(), HungStore(tmp_path)
-    ask = AskStore(store)
+    ask = AskStore(store, Space(tmp_path, 0))
     ready = Readiness(clock, {"store": ask}, seconds=3.0, give_up=0.05)
 
     for _ in range(3):
@@ -152,6 +153,16 @@ async def test_a_store_that_hangs_keeps_one_thread_however_often_it_is_asked(tmp
 
     store.gate.set()
     assert await ask() == "disk"
+    ask.close()
+    store.close()
+
+
+async def test_a_data_folder_without_space_is_degraded_wherever_the_store_is(tmp_path):
+    store = DiskStore(tmp_path, tmp_path, low_water_bytes=0)
+    ask = AskStore(store, Space(tmp_path, 1 << 62))
+
+    assert await Readiness(FakeClock(), {"store": ask}).look() == {"degraded": "disk"}
+
     ask.close()
     store.close()
 

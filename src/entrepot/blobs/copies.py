@@ -8,7 +8,6 @@ again: where anything is wrong with one it is removed, and the store has the obj
 
 import fcntl
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ import structlog
 
 from entrepot.blobs.answers import File
 from entrepot.blobs.faults import storage_faults
+from entrepot.blobs.space import Space
 from entrepot.blobs.spool import Spool, SpoolFolder, SpoolView
 from entrepot.model.clock import DAY, MINUTE, SECOND, Clock
 from entrepot.model.digests import Digest
@@ -50,10 +50,10 @@ class CopyFolder:
         self._count = folder / "room"
         self._clock = clock
         self._room = room
-        self._low_water = low_water_bytes
         self._observe = observe
-        self._filling = SpoolFolder(folder / "filling", check_space=self._require_space)
-        self._made = SpoolFolder(self._objects, check_space=self._require_space)
+        self._space = Space(self._objects, low_water_bytes)
+        self._filling = SpoolFolder(folder / "filling", low_water_bytes=low_water_bytes)
+        self._made = SpoolFolder(self._objects, low_water_bytes=low_water_bytes)
 
     def prepare(self) -> None:
         """Make the folders, if they are to be used. Raises StorageFull, StorageFailed."""
@@ -94,7 +94,7 @@ class CopyFolder:
         with self._counted() as counted:
             if self.find(key, size) is not None:
                 return None
-            self._require_space(size)
+            self._space.require(size)
             fits = counted + size <= self._room
             taken = counted if fits else self._free(size)
             spool = self._filling.write(key, digest, is_new=True)
@@ -129,14 +129,6 @@ class CopyFolder:
         if self._room:
             with self._counted():
                 self._free(0, unused=_UNUSED)
-
-    def _require_space(self, size: int = 0) -> None:
-        """Raises StorageFull where the disk is wanted for pushes."""
-        with storage_faults("look at the cache folder"):
-            free = shutil.disk_usage(self._objects).free
-        if free - size < self._low_water:
-            message = f"there are {free} bytes free, and no copies are made below {self._low_water}"
-            raise StorageFull(message, free=free, low_water=self._low_water)
 
     @contextmanager
     def _counted(self) -> Iterator[int]:

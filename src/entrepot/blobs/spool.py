@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from entrepot.blobs.faults import storage_faults, sync_faults
+from entrepot.blobs.space import Space
 from entrepot.blobs.threads import finish, settle
 from entrepot.model.digests import Digest, new_hash
 from entrepot.model.errors import StorageFailed
@@ -54,11 +55,11 @@ class SpoolState:
 
 
 class SpoolFolder:
-    """The spools of this node."""
+    """The spools of this node, on a disk that keeps `low_water_bytes` free."""
 
-    def __init__(self, folder: Path, *, check_space: Callable[[], None]) -> None:
+    def __init__(self, folder: Path, *, low_water_bytes: int) -> None:
         self._folder = folder
-        self._check_space = check_space
+        self._space = Space(folder, low_water_bytes)
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="spools")
 
     def prepare(self) -> None:
@@ -69,6 +70,10 @@ class SpoolFolder:
     def close(self) -> None:
         """Wait for the threads."""
         self._executor.shutdown()
+
+    def require_space(self) -> None:
+        """Raises StorageFull, StorageFailed where the disk takes no more."""
+        self._space.require()
 
     def new_id(self) -> str:
         """A name that no spool had; the object that it becomes has it as its key."""
@@ -96,7 +101,7 @@ class SpoolFolder:
                 path.unlink()
                 os.close(fd)
                 return self.write(id, digest, is_new=True)
-        return Spool(self._executor, fd, path, digest, self._check_space)
+        return Spool(self._executor, fd, path, digest, self._space)
 
     def look(self, id: str) -> "SpoolView | None":  # noqa: A002
         """Read a spool that another process writes; None where there is none."""
@@ -206,13 +211,13 @@ class Spool:
         fd: int,
         path: Path,
         digest: Digest,
-        check_space: Callable[[], None],
+        space: Space,
     ) -> None:
         self._executor = executor
         self._fd = fd
         self.path = path
         self._digest = digest
-        self._check_space = check_space
+        self._space = space
         self._hash: _Hash = new_hash(digest.algorithm)
         self._synced = 0
         self._space_until = 0
@@ -266,7 +271,7 @@ class Spool:
         with storage_faults("write a spool"):
             if self.size >= self._space_until:
                 self._space_until = self.size + _SPACE_EVERY
-                self._check_space()
+                self._space.require()
             written, content = 0, memoryview(piece)
             while written < len(piece):
                 part = content[written : written + _WRITE_BYTES]

@@ -42,7 +42,8 @@ class BlobsSettings(Section):
         default=None, description="the secret that goes with it"
     )
     low_water_bytes: Size = Field(
-        default=GIB, description="pushes are refused while less than this is free on the disk"
+        default=GIB,
+        description="nothing new is stored on a disk of ours while less than this is free on it",
     )
     cache_bytes: Size = Field(
         default=GIB,

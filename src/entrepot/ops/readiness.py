@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+from entrepot.blobs.space import Space
 from entrepot.blobs.store import BlobStore
 from entrepot.model.clock import SECOND, Clock
 from entrepot.model.errors import EntrepotError, ObjectMissing, Unavailable
@@ -44,10 +45,14 @@ class Readiness:
 
 
 class AskStore:
-    """Asks a store in a thread of its own: one that hangs holds up that one alone."""
+    """Asks a store, and for the space of this node's data folder.
 
-    def __init__(self, store: BlobStore) -> None:
+    In a thread of its own: a disk or store that hangs holds up that one alone.
+    """
+
+    def __init__(self, store: BlobStore, data: Space) -> None:
         self._store = store
+        self._data = data
         self._thread = ThreadPoolExecutor(1, "readiness")
 
     async def __call__(self) -> str:
@@ -57,7 +62,7 @@ class AskStore:
     def _ask(self) -> str:
         with suppress(ObjectMissing):  # to ask for what is not there moves no bytes
             self._store.require(self._store.new_key(), 0)
-        return "disk" if self._store.is_low() else ""
+        return "disk" if self._store.is_low() or self._data.is_low() else ""
 
     def close(self) -> None:
         """Wait for nothing: the store may hang."""

@@ -239,6 +239,7 @@ class Leading:
             return UpstreamBusy(message, retry_after=_RETRY_SECONDS)
         try:
             self._means.store.require_space()
+            self._means.spools.require_space()  # of this node, wherever the store is
         except StorageFull as error:
             return error
         self._is_announced = True
