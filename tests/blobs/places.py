@@ -1,13 +1,13 @@
 """Buckets of tests as our settings see them, and uploads as services make them."""
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from entrepot.blobs.answers import File
 from entrepot.blobs.objects_place import Place
-from entrepot.blobs.store import BlobStore, Placed, upload_of
+from entrepot.blobs.store import BlobStore, Placed
 from entrepot.model.errors import EntrepotError
-from entrepot.model.stored import Segment
+from entrepot.model.stored import Segment, upload_of
 from tests.support.bucket import Bucket
 
 PREFIX = "a/registry"
@@ -84,8 +84,7 @@ async def read(
     store: BlobStore, placed: Placed, size: int, segments: Sequence[Segment] = ()
 ) -> bytes:
     """All bytes of a blob, as a pull gets them."""
-    is_segments = upload_of(placed.key) is not None
-    found = store.open_segments(segments) if is_segments else store.open(placed.key, size)
+    found = store.open(objects_of(placed, size, segments))
     assert found.size == size
     if isinstance(found, File):
         return found.path.read_bytes()
@@ -98,6 +97,6 @@ async def read(
         found.close()
 
 
-def keys_of(placed: Placed, segments: Iterable[Segment]) -> list[str]:
+def objects_of(placed: Placed, size: int, segments: Sequence[Segment] = ()) -> Sequence[Segment]:
     """The objects that a blob consists of."""
-    return [placed.key] if upload_of(placed.key) is None else [segment.key for segment in segments]
+    return segments if upload_of(placed.key) else [Segment(0, size, placed.key)]

@@ -12,7 +12,8 @@ import pytest
 
 from entrepot.blobs.objects import ObjectStore
 from entrepot.model.errors import EntrepotError, ObjectMissing, StorageFailed, Unavailable
-from tests.blobs.places import PREFIX, Session, pieces_of, place_of, put, read
+from entrepot.model.stored import Segment
+from tests.blobs.places import PREFIX, Session, objects_of, pieces_of, place_of, put, read
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +33,7 @@ async def test_any_range_of_segments_is_read_as_of_one_object(object_store):
     session, content = Session(object_store), secrets.token_bytes(3 * MIB)
     for start, stop in ((0, MIB), (MIB, MIB + 1), (MIB + 1, 3 * MIB)):
         await session.append(object_store, content[start:stop])
-    stored = object_store.open_segments(session.segments)
+    stored = object_store.open(session.segments)
 
     for start in (0, 1, MIB - 1, MIB, MIB + 1, 2 * MIB, 3 * MIB - 1):
         for most in (1, 1000, 2 * MIB):
@@ -56,7 +57,7 @@ async def test_readers_in_order_take_one_request_and_small_ones_no_more_than_the
 
     assert await read(store, placed, len(content)) == content
     whole = [asked.operation for asked in s3_proxy.log]
-    stored = store.open(placed.key, len(content))
+    stored = store.open(objects_of(placed, len(content)))
     assert await stored.piece(MIB, 1000) == content[MIB : MIB + 1000]
     stored.close()
 
@@ -85,6 +86,17 @@ async def test_nothing_unfinished_is_left_of_a_cancelled_request(object_store, b
     assert (bucket.objects(), bucket.unfinished()) == ({}, [])
 
 
+async def test_what_an_upload_may_have_left_is_all_that_it_became(object_store):
+    session, other = Session(object_store), Session(object_store)
+    await other.append(object_store, b"another's")
+    for content in (b"one", b"two"):
+        await session.append(object_store, content)
+
+    found = await asyncio.to_thread(object_store.leftovers, session.key)
+
+    assert sorted(found) == sorted(segment.key for segment in session.segments)
+
+
 async def test_unfinished_uploads_are_ended_once_they_are_old(object_store, bucket):
     client = bucket.client()
     ours, foreign = f"{PREFIX}/ab/{KEY}.01234567", "elsewhere/thing"
@@ -100,7 +112,7 @@ async def test_unfinished_uploads_are_ended_once_they_are_old(object_store, buck
 async def test_a_signed_address_gives_the_bytes_and_ranges_to_whoever_has_it(object_store):
     placed = await put(object_store, b"0123456789")
 
-    address = await object_store.open(placed.key, 10).url(60)
+    address = await object_store.open(objects_of(placed, 10)).url(60)
 
     assert address is not None
     async with httpx.AsyncClient() as client:
@@ -132,8 +144,8 @@ async def _failures(store: ObjectStore) -> list[EntrepotError]:
     for attempt in (
         lambda: put(store, b"bytes"),
         lambda: put(store, bytes(6 * MIB)),
-        lambda: store.open(KEY, 5).piece(0, 5),
-        lambda: store.read_back([KEY], "sha256"),
+        lambda: store.open([Segment(0, 5, KEY)]).piece(0, 5),
+        lambda: store.read_back([Segment(0, 5, KEY)], "sha256"),
         lambda: asyncio.to_thread(store.require, KEY, 5),
         lambda: asyncio.to_thread(store.listed, "ab"),
         lambda: asyncio.to_thread(store.read_epoch),
@@ -173,13 +185,14 @@ async def test_a_store_that_refuses_is_no_missing_object_and_clients_learn_nothi
 
 async def test_what_is_not_there_is_missing_and_not_a_fault(object_store):
     with pytest.raises(ObjectMissing):
-        await object_store.open(KEY, 5).piece(0, 5)
+        await object_store.open([Segment(0, 5, KEY)]).piece(0, 5)
 
 
 _LEAVE = """
 import asyncio, sys
 from entrepot.blobs.objects import ObjectStore
 from entrepot.blobs.objects_place import Place
+from entrepot.model.stored import Segment
 
 async def pieces():
     for _ in range(100):
@@ -191,7 +204,7 @@ async def main():
     if sys.argv[1] == "sent":
         await store.put(store.new_key(), pieces(), 5 << 20)
     else:
-        stored = store.open(sys.argv[7], 8 << 20)
+        stored = store.open([Segment(0, 8 << 20, sys.argv[7])])
         await stored.piece(0, 1 << 20)
         if sys.argv[1] == "closed":
             stored.close()

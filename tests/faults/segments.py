@@ -14,6 +14,7 @@ from entrepot.services.joining import Joining
 from tests.faults.test_interleavings import address_of, new_name, two_nodes
 from tests.support.invariants import check_invariants
 from tests.support.kept import KeptObjects
+from tests.support.swapped import swap
 
 PREFIX = "some/registry"
 PIECE = 1_000
@@ -75,13 +76,13 @@ class Cluster:
     async def end(self):
         """All sessions expire and nothing is used: nothing is left."""
         node, uploads = self.first, self.first.registry.uploads
-        uploads._clock = Shifted(9 * DAY)
+        swap(uploads, clock=Shifted(9 * DAY))
         try:
             await uploads.sweep()
             await uploads.sweep_strays()
             await uploads.sweep()
         finally:
-            uploads._clock = SystemClock()
+            swap(uploads, clock=SystemClock())
         for days in (9, 10, 11):
             await self.collect(node, ahead=days * DAY)
         async with node.app.database.read() as tx:

@@ -11,6 +11,7 @@ from entrepot.model.digests import Digest
 from entrepot.model.errors import BlobUnknown
 from entrepot.services.eviction import Eviction, EvictionLimits
 from tests.faults.test_interleavings import address_of
+from tests.support.swapped import swap
 
 _SECONDS = 30.0
 
@@ -150,7 +151,7 @@ class Player:
             *(node.registry.push, node.registry.delete, node.registry.uploads),
             *(node.registry.mount, node.registry.pull),
         ):
-            service._database = self.database
+            swap(service, database=self.database)
 
     async def collect(self):
         limits = EvictionLimits(-HOUR, None)

@@ -24,6 +24,7 @@ from entrepot.services.access import NOBODY, OPERATOR
 from entrepot.services.addresses import Address
 from tests.support.invariants import check_invariants
 from tests.support.server import OCI_INDEX, OCI_MANIFEST
+from tests.support.swapped import swap
 
 pytestmark = pytest.mark.slow  # each pair, held before every statement
 
@@ -97,7 +98,7 @@ class Node:
             registry.mount,
             app.tenancy._organisations,
         ):
-            service._database = self.held
+            swap(service, database=self.held)
         self.registry = registry
 
     async def upload(self, name, content):

@@ -7,6 +7,7 @@ import pytest
 
 from entrepot.blobs.disk import DiskStore
 from entrepot.model.errors import StorageFull
+from entrepot.model.stored import Segment
 
 CONTENT = b"bytes" * 1000
 
@@ -45,7 +46,7 @@ async def test_an_upload_is_copied_to_its_object(store, tmp_path):
 
     await uploaded(store, key)
 
-    assert store.open(key, len(CONTENT)).path.read_bytes() == CONTENT
+    assert store.open([Segment(0, len(CONTENT), key)]).path.read_bytes() == CONTENT
     assert list((tmp_path / "uploads").iterdir()) == []
 
 

@@ -20,6 +20,7 @@ from entrepot.services.access import NOBODY
 from tests.faults.test_interleavings import address_of, new_name, two_nodes
 from tests.support.invariants import check_invariants
 from tests.support.server import Client, digest_of, running_server
+from tests.support.swapped import swap
 
 _OPEN = {"ENTREPOT_ANONYMOUS": "push", "ENTREPOT_BLOBS__LOW_WATER_BYTES": "0"}
 
@@ -181,7 +182,7 @@ async def test_a_sweeper_that_read_before_a_slow_writer_ended_keeps_the_session(
         session = await first.registry.uploads.open(NOBODY, address_of(name), algorithm="sha256")
         clock = Shifted()
         sweeping = second.registry.uploads
-        sweeping._clock = clock
+        swap(sweeping, clock=clock)
         store = sweeping._store
         listed = store.upload
 
@@ -217,7 +218,7 @@ async def test_an_expired_session_is_gone_and_its_file_does_not_come_back(databa
         session = await first.registry.uploads.append(session, once(b"some"), None)
         clock = Shifted()
         clock.ahead = 8 * DAY
-        second.registry.uploads._clock = clock
+        swap(second.registry.uploads, clock=clock)
         await second.registry.uploads.sweep()
 
         with pytest.raises(UploadUnknown):
@@ -242,7 +243,7 @@ async def test_the_sweeper_leaves_a_session_that_is_being_written_to(database_ur
         await begun.wait()
         clock = Shifted()
         clock.ahead = 8 * DAY
-        second.registry.uploads._clock = clock
+        swap(second.registry.uploads, clock=clock)
         await second.registry.uploads.sweep()
         may_end.set()
 

@@ -189,7 +189,7 @@ async def until_done(attempt):
 
 
 async def is_in_segments(nodes):
-    return bool(await rows(nodes, "SELECT * FROM blobs WHERE storage_key LIKE '%.parts'"))
+    return bool(await rows(nodes, "SELECT * FROM blobs WHERE storage_key LIKE '%.segments'"))
 
 
 async def rows(nodes, sql):

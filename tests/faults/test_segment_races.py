@@ -15,6 +15,7 @@ from entrepot.model.errors import BlobUnknown, UploadUnknown
 from entrepot.model.ranges import ByteRange
 from tests.faults.segments import PIECE, Shifted, cluster
 from tests.faults.test_interleavings import looking, refusal_of
+from tests.support.swapped import swap
 
 pytestmark = pytest.mark.slow  # each pair, held before every statement
 
@@ -168,11 +169,11 @@ def _join(nodes):
 
 async def _sweep(node, ahead=0):
     uploads = node.registry.uploads
-    uploads._clock = Shifted(ahead)
+    swap(uploads, clock=Shifted(ahead))
     try:
         await uploads.sweep()
     finally:
-        uploads._clock = SystemClock()
+        swap(uploads, clock=SystemClock())
 
 
 async def _expire(nodes, upload):

@@ -20,6 +20,7 @@ from entrepot.services.access import NOBODY
 from tests.faults.segments import PIECE, Shifted, cluster, once
 from tests.faults.test_interleavings import address_of
 from tests.faults.test_uploads import Impatient, Repeating
+from tests.support.swapped import swap
 
 pytestmark = pytest.mark.slow  # a real S3 server
 
@@ -110,7 +111,7 @@ async def test_a_digest_that_is_another_keeps_the_session(nodes):
 
 
 async def test_a_repeated_commit_is_one_commit(nodes):
-    nodes.first.registry.uploads._database = Repeating(nodes.first.app.database)
+    swap(nodes.first.registry.uploads, database=Repeating(nodes.first.app.database))
     upload = await nodes.open(nodes.first, b"first", b"second")
 
     await upload.put(nodes.first, b"third")
@@ -125,7 +126,8 @@ async def test_a_repeated_commit_is_one_commit(nodes):
 async def test_a_commit_that_arrives_while_its_upload_is_cancelled_keeps_its_bytes(nodes):
     upload = await nodes.open(nodes.first, b"some")
     uploads = nodes.first.registry.uploads
-    uploads._database = impatient = Impatient(nodes.first.app.database)
+    impatient = Impatient(nodes.first.app.database)
+    swap(uploads, database=impatient)
     impatient.is_patient = False
     with pytest.raises(Unavailable):
         await upload.put(nodes.first, b" more")
@@ -135,7 +137,7 @@ async def test_a_commit_that_arrives_while_its_upload_is_cancelled_keeps_its_byt
 
     assert await upload.pull(nodes.second, b"some more") == b"some more"
     nodes.check()
-    uploads._database = nodes.first.app.database
+    swap(uploads, database=nodes.first.app.database)
     await nodes.end()
 
 
@@ -171,7 +173,7 @@ async def test_what_losers_left_of_a_committed_upload_is_swept(nodes):
     assert len(nodes.kept.objects()) == 2
 
     uploads = nodes.second.registry.uploads
-    uploads._clock = Shifted(2 * DAY)
+    swap(uploads, clock=Shifted(2 * DAY))
     await uploads.sweep()
 
     assert len(nodes.kept.objects()) == 1
@@ -328,7 +330,7 @@ async def test_a_transfer_that_nobody_ends_is_swept_after_a_while(nodes, bucket)
 
     await uploads.sweep_strays()
     assert len(bucket.unfinished()) == 1
-    uploads._clock = Shifted(8 * DAY)
+    swap(uploads, clock=Shifted(8 * DAY))
     await uploads.sweep_strays()
 
     assert bucket.unfinished() == []

@@ -14,6 +14,7 @@ from entrepot.model.names import RepositoryName
 from entrepot.services.access import NOBODY
 from entrepot.services.addresses import Address
 from tests.support.invariants import check_invariants
+from tests.support.swapped import swap
 
 ADDRESS = Address(None, RepositoryName.parse("test/app"))
 
@@ -72,7 +73,8 @@ async def test_a_commit_that_arrives_while_its_upload_is_cancelled_keeps_its_byt
     content = secrets.token_bytes(100)
     digest = Digest.of(content)
     async with running(data, database_url) as app:
-        impatient = app.uploads._database = Impatient(app.database)
+        impatient = Impatient(app.database)
+        swap(app.uploads, database=impatient)
         session = await app.uploads.open(NOBODY, ADDRESS, algorithm="sha256")
         impatient.is_patient = False
         with pytest.raises(Unavailable):
@@ -119,7 +121,7 @@ async def test_a_pusher_hears_that_a_lost_object_is_not_here(data, database_url)
 async def test_an_upload_goes_on_when_the_answer_to_its_commit_was_lost(data, database_url):
     content = secrets.token_bytes(100)
     async with running(data, database_url) as app:
-        app.uploads._database = Repeating(app.database)
+        swap(app.uploads, database=Repeating(app.database))
 
         await push(app, content)
 

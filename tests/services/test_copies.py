@@ -100,12 +100,7 @@ async def pull(copies, store, key):
     """All bytes, however they come."""
     content = store.objects[key]
     near = copies.near(store.open(key), Digest.of(content))
-    if isinstance(near, File):
-        return near.path.read_bytes()
-    try:
-        return b"".join([piece async for piece in pieces_of(near, 0, MIB)])
-    finally:
-        near.close()
+    return b"".join([piece async for piece in pieces_of(near)])
 
 
 async def settled(copies):
@@ -201,12 +196,11 @@ async def test_bytes_that_are_not_their_digests_are_cut_off_and_not_kept(node, s
     received = bytearray()
 
     async def read_all():
-        async for piece in pieces_of(near, 0, MIB):
+        async for piece in pieces_of(near):
             received.extend(piece)
 
     with pytest.raises(ObjectMissing):
         await read_all()
-    near.close()
     await settled(copies)
 
     assert len(received) < len(content)
@@ -307,9 +301,8 @@ async def test_a_disk_that_fails_while_a_copy_is_made_fails_no_pull(node, store,
 
     copies._filling[key].fail(StorageFailed("the disk failed"))
     store.gate.set()
-    async for piece in pieces_of(near, len(received), MIB):
+    async for piece in pieces_of(near, len(received)):
         received += piece
-    near.close()
 
     assert received == content
 

@@ -23,7 +23,7 @@ def put_object(yard, key):
 
 async def keep(yard, key):
     now = yard.world.clock.now()
-    stamp = yard.store.open(key, len(CONTENT)).stamp
+    stamp = yard.store.stamp(key, len(CONTENT))
     await yard.database.write(
         lambda tx: keep_object(
             tx,

@@ -20,7 +20,7 @@ import psycopg
 from tests.support.kept import Kept, KeptFiles, Lying
 
 _ELSEWHERE = ("foreign.", "nondistributable.")
-_PARTS = ".parts"
+_IN_SEGMENTS = ".segments"
 _REPOSITORIES = -1  # the line of all repositories of an organisation together
 
 
@@ -210,7 +210,7 @@ def _blobs(rows: _Rows, objects: dict[str, Lying]) -> Iterator[str]:
         if blob["damaged_at"] is not None:
             continue
         size = 0
-        for part in _parts(rows, key):
+        for part in _objects_of(rows, key):
             if part not in objects:
                 yield f"blob {blob['digest']} has no object {part}"
                 break
@@ -222,11 +222,12 @@ def _blobs(rows: _Rows, objects: dict[str, Lying]) -> Iterator[str]:
             yield f"blob {blob['digest']} lies at {key}, which has a tombstone"
 
 
-def _parts(rows: _Rows, key: str) -> list[str]:
+def _objects_of(rows: _Rows, key: str) -> list[str]:
     """The objects that are a blob's, one behind the other."""
-    if not key.endswith(_PARTS):
+    if not key.endswith(_IN_SEGMENTS):
         return [key]
-    segments = [row for row in rows["segments"] if row["upload_key"] == key.removesuffix(_PARTS)]
+    upload_key = key.removesuffix(_IN_SEGMENTS)
+    segments = [row for row in rows["segments"] if row["upload_key"] == upload_key]
     return [row["object_key"] for row in sorted(segments, key=lambda row: int(row["start"]))]
 
 
@@ -250,7 +251,7 @@ def _objects(rows: _Rows, objects: dict[str, Lying], moment: float) -> Iterator[
     known |= {row["object_key"] for row in rows["segments"]}
     # What writers left of it that lost or died, until it is swept.
     knowing = [*rows["uploads"], *rows["blobs"], *rows["tombstones"]]
-    uploads = {row["storage_key"].removesuffix(_PARTS) for row in knowing}
+    uploads = {row["storage_key"].removesuffix(_IN_SEGMENTS) for row in knowing}
     for key, lying in objects.items():
         is_left = "." in key and key.partition(".")[0] in uploads
         if key not in known and not is_left and lying.changed_at < moment:
@@ -395,7 +396,7 @@ def _wrong_bytes(database_url: str, kept: Kept, samples: int) -> Iterator[str]:
     blobs = [row for row in rows["blobs"] if row["damaged_at"] is None]
     for blob in random.sample(blobs, min(samples, len(blobs))):
         running = hashlib.new(blob["digest"].partition(":")[0])
-        for part in _parts(rows, blob["storage_key"]):
+        for part in _objects_of(rows, blob["storage_key"]):
             for piece in kept.read(part):
                 running.update(piece)
         if running.hexdigest() != blob["digest"].partition(":")[2]:

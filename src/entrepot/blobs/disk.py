@@ -8,23 +8,23 @@ import asyncio
 import os
 import re
 import secrets
-import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from entrepot.blobs.answers import File
 from entrepot.blobs.epoch import EpochFile
 from entrepot.blobs.faults import storage_faults
 from entrepot.blobs.moving import move_durably, sync_folder
 from entrepot.blobs.readback import Found, ReadBack, missing
+from entrepot.blobs.space import Space
 from entrepot.blobs.spool import Spool
 from entrepot.blobs.store import StoredObject
-from entrepot.blobs.stored import Stored
 from entrepot.blobs.threads import finish
 from entrepot.blobs.upload import UploadFile
-from entrepot.model.errors import ObjectMissing, StartRefused, StorageFailed, StorageFull
+from entrepot.model.errors import ObjectMissing, StartRefused, StorageFailed
 from entrepot.model.stored import Segment
 from entrepot.telemetry.observe import Observe, ignore
 
@@ -36,14 +36,14 @@ _SLICE_BYTES = 8 * 1024 * 1024  # hashed in one go: a wait for the rate, or the 
 class DiskStore:
     """A folder of objects. `low_water_bytes` is the free space below which pushes are refused."""
 
-    has_segments = False
+    has_segments: Final = False
 
     def __init__(
         self, objects: Path, uploads: Path, *, low_water_bytes: int, observe: Observe = ignore
     ) -> None:
         self._objects = objects
         self._uploads = uploads
-        self._low_water = low_water_bytes
+        self._space = Space(objects, low_water_bytes)
         self._observe = observe
         self._epoch = EpochFile(objects / "collection.epoch")
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="blobs")
@@ -76,8 +76,12 @@ class DiskStore:
         """A key that nothing was ever stored under."""
         return secrets.token_hex(16)
 
-    def open(self, key: str, size: int) -> File:
+    def open(self, segments: Sequence[Segment]) -> File:
         """Where the object's bytes are: one system call. Raises ObjectMissing, StorageFailed."""
+        (only,) = segments
+        return self._look(only.key, only.size)
+
+    def _look(self, key: str, size: int) -> File:
         path = self._object(key)
         try:
             found = path.stat()
@@ -91,22 +95,17 @@ class DiskStore:
             raise ObjectMissing(message, key=key, size=size, found=found.st_size)
         return File(path, size, found.st_ctime_ns)
 
-    def open_segments(self, segments: Sequence[Segment]) -> Stored:
-        """No blob in a folder is in pieces."""
-        message = f"a folder keeps no segments, and {len(segments)} were asked for"
-        raise AssertionError(message)
-
     def stamp(self, key: str, size: int) -> int:
         """When the object was last changed. Raises ObjectMissing, StorageFailed."""
-        return self.open(key, size).stamp
+        return self._look(key, size).stamp
 
     def require(self, key: str, size: int) -> None:
         """Raises ObjectMissing, StorageFailed unless the object is there and as long."""
-        self.open(key, size)
+        self._look(key, size)
 
     async def read_back(
         self,
-        keys: Sequence[str],
+        segments: Sequence[Segment],
         algorithm: str,
         pause: Callable[[int], Awaitable[None]] | None = None,
     ) -> Found:
@@ -115,8 +114,9 @@ class DiskStore:
         `pause` is awaited after each slice, with its bytes. Raises ObjectMissing, StorageFailed.
         """
         loop = asyncio.get_running_loop()
-        (key,) = keys
-        reading = await loop.run_in_executor(self._executor, ReadBack, self._object(key), algorithm)
+        (only,) = segments
+        path = self._object(only.key)
+        reading = await loop.run_in_executor(self._executor, ReadBack, path, algorithm)
         try:
             while count := await finish(
                 loop.run_in_executor(self._executor, reading.step, _SLICE_BYTES)
@@ -152,14 +152,6 @@ class DiskStore:
         """Delete an object that no row points at. Raises StorageFailed."""
         with storage_faults("delete an object"):
             self._object(key).unlink(missing_ok=True)
-
-    def leftovers(self, upload_key: str) -> list[str]:
-        """The one object that an upload becomes."""
-        return [upload_key]
-
-    def abort_before(self, moment: float) -> int:  # noqa: ARG002  # the protocol's
-        """No transfer to a folder goes on without its request."""
-        return 0
 
     def folders(self) -> list[str]:
         """The parts that the objects lie in."""
@@ -203,24 +195,13 @@ class DiskStore:
                         keys.append(entry.name)
         return keys
 
-    def free_bytes(self) -> int:
-        """Free space on the objects' file system. Raises StorageFailed."""
-        with storage_faults("ask for free space"):
-            return shutil.disk_usage(self._objects).free
-
     def is_low(self) -> bool:
-        """Whether pushes are refused for want of space."""
-        return self.free_bytes() < self._low_water
+        """Whether pushes are refused for want of space. Raises StorageFailed."""
+        return self._space.is_low()
 
     def require_space(self) -> None:
         """Raises StorageFull below the low-water mark, with the numbers."""
-        free = self.free_bytes()
-        if free < self._low_water:
-            message = (
-                f"the registry has {free} bytes free and takes no pushes below {self._low_water}; "
-                "pulls and deletions go on"
-            )
-            raise StorageFull(message, free=free, low_water=self._low_water)
+        self._space.require()
 
     def _object(self, key: str) -> Path:
         return self._objects / key[:2] / _checked(key)

@@ -10,7 +10,9 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from datetime import timedelta
+from typing import Final
 
 import obstore
 
@@ -43,7 +45,7 @@ _THREADS = 32
 class ObjectStore:
     """The objects of a place. `public` is where clients reach it, if not there."""
 
-    has_segments = True
+    has_segments: Final = True
     boot_id = "objects"  # what a store has confirmed is there, whatever starts anew
 
     def __init__(
@@ -74,12 +76,8 @@ class ObjectStore:
         """A key that nothing was ever stored under."""
         return secrets.token_hex(16)
 
-    def open(self, key: str, size: int) -> Stored:
-        """The object, to be asked for."""
-        return Stored(self, (Segment(0, size, key),))
-
-    def open_segments(self, segments: Sequence[Segment]) -> Stored:
-        """The bytes of several objects, one behind the other."""
+    def open(self, segments: Sequence[Segment]) -> Stored:
+        """The objects' bytes, to be asked for."""
         return Stored(self, segments)
 
     def stamp(self, key: str, size: int) -> int:  # noqa: ARG002  # the protocol's
@@ -114,39 +112,29 @@ class ObjectStore:
 
     async def read_back(
         self,
-        keys: Sequence[str],
+        segments: Sequence[Segment],
         algorithm: str,
         pause: Callable[[int], Awaitable[None]] | None = None,
     ) -> Found:
-        """What the bytes are now that lie there, one object behind the other; hashed in threads.
+        """What the bytes of objects are now, one behind the other; hashed in threads.
 
         `pause` is awaited after each piece, with its bytes. Raises ObjectMissing, StorageFailed,
         Unavailable.
         """
         loop = asyncio.get_running_loop()
         running, total = new_hash(algorithm), 0
-        for key in keys:
-            size = await self._reader.size(_name(key))
-            async for piece in self.read(key, 0, size, size):
-                await loop.run_in_executor(self._executor, running.update, piece)
-                total += len(piece)
-                if pause is not None:
-                    await pause(len(piece))
+        for segment in segments:
+            async with aclosing(self.read(segment.key, 0, segment.size, segment.size)) as pieces:
+                async for piece in pieces:
+                    await loop.run_in_executor(self._executor, running.update, piece)
+                    total += len(piece)
+                    if pause is not None:
+                        await pause(len(piece))
         return Found(total, running.hexdigest(), Stored.stamp)
 
     def upload(self, key: str) -> SegmentUpload:
         """The upload whose segments are named after `key`."""
         return SegmentUpload(_checked(key), self, self._executor)
-
-    async def write(self, key: str, pieces: AsyncIterator[bytes], size: int) -> None:
-        """Make one object of `size` bytes. Raises StorageFailed, Unavailable.
-
-        What was made of another number of bytes is nobody's.
-        """
-        found = await self.put(key, pieces, part_bytes(size))
-        if found != size:
-            message = "what was to be stored has another length"
-            raise StorageFailed(message, key=key, size=size, found=found)
 
     async def put(self, key: str, buffers: AsyncIterator[bytes], part: int) -> int:
         """Make an object of what comes; how long it is. None is made of nothing.
@@ -168,7 +156,10 @@ class ObjectStore:
 
         Only then may a row point at them. Raises StorageFailed, Unavailable.
         """
-        await self.write(key, self._content(spool), spool.size)
+        found = await self.put(key, self._content(spool), part_bytes(spool.size))
+        if found != spool.size:
+            message = "what was to be stored has another length"
+            raise StorageFailed(message, key=key, size=spool.size, found=found)
         spool.discard()
         return Stored.stamp
 
@@ -201,10 +192,6 @@ class ObjectStore:
                         return found
                     found.append(stored["path"].removeprefix(f"{folder}/"))
         return found
-
-    def staged_before(self, moment: float) -> list[str]:  # noqa: ARG002  # the protocol's
-        """What was sent is an object; what is being sent has no name yet."""
-        return []
 
     def abort_before(self, moment: float) -> int:
         """End multipart uploads that were begun before then (POSIX seconds); how many.

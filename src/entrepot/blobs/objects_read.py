@@ -3,10 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 from entrepot.blobs.objects_faults import pauses, store_faults, wrong_size
 from entrepot.blobs.objects_place import Way
 from entrepot.model.errors import EntrepotError, ObjectMissing, Unavailable
+
+if TYPE_CHECKING:
+    from obstore import GetResult
 
 # Each piece crosses from obstore's threads into the loop, which costs as much as copying 200 KiB.
 _PIECE_BYTES = 512 * 1024
@@ -24,42 +28,41 @@ class Reader:
     ) -> AsyncGenerator[bytes, None]:
         """Bytes from `start` up to `stop` of an object that is `size` long, in pieces.
 
-        One request, and further ones only where the store fails. An object that is not there, or
-        not as long, is asked for again as well: some stores show the newest a moment later.
-        Raises ObjectMissing, StorageFailed, Unavailable.
+        One request, and further ones where an answer breaks off, or where an object is not there
+        or not as long: some stores show the newest a moment later. A store that does not answer
+        has been asked often enough. Raises ObjectMissing, StorageFailed, Unavailable.
         """
         waits = pauses(_ATTEMPTS - 1)
         failure: EntrepotError
         while start < stop:
             failure = Unavailable("the registry's object store broke off; try again", key=name)
             try:
-                async with aclosing(self._once(name, start, stop, size)) as pieces:
-                    async for piece in pieces:
-                        start += len(piece)
-                        waits = pauses(_ATTEMPTS - 1)
-                        yield piece
-            except (ObjectMissing, Unavailable) as error:
+                answer = await self._ask(name, start, stop, size)
+            except ObjectMissing as error:
                 failure = error
+            else:
+                try:
+                    async with aclosing(_pieces(answer, name)) as pieces:
+                        async for piece in pieces:
+                            start += len(piece)
+                            waits = pauses(_ATTEMPTS - 1)
+                            yield piece
+                except Unavailable as error:
+                    failure = error
             if start < stop:
                 if (wait := next(waits, None)) is None:
                     raise failure
                 await asyncio.sleep(wait)
 
-    async def _once(
-        self, name: str, start: int, stop: int, size: int
-    ) -> AsyncGenerator[bytes, None]:
+    async def _ask(self, name: str, start: int, stop: int, size: int) -> "GetResult":
         with store_faults("read an object", name):
             answer = await self._asks.get_async(name, options={"range": (start, stop)})
-            if answer.meta["size"] != size or answer.range != (start, stop):
-                raise wrong_size(name, size, answer.meta["size"])
-            async for piece in answer.stream(_PIECE_BYTES):
-                yield bytes(piece)
+        if answer.meta["size"] != size or answer.range != (start, stop):
+            raise wrong_size(name, size, answer.meta["size"])
+        return answer
 
-    async def size(self, name: str) -> int:
-        """How long an object is. Raises ObjectMissing, StorageFailed, Unavailable."""
-        with store_faults("look at an object", name):
-            try:
-                return (await self._asks.head_async(name))["size"]
-            except FileNotFoundError:
-                # An answer to HEAD cannot say that it is the bucket that is not there.
-                return (await self._asks.get_async(name)).meta["size"]
+
+async def _pieces(answer: "GetResult", name: str) -> AsyncGenerator[bytes, None]:
+    with store_faults("read an object", name):
+        async for piece in answer.stream(_PIECE_BYTES):
+            yield bytes(piece)

@@ -8,14 +8,15 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from entrepot.blobs.batches import Batches
 from entrepot.blobs.objects_send import MIB, MOST_PARTS, part_bytes
 from entrepot.blobs.readback import Found
-from entrepot.blobs.store import Placed, parts_key
+from entrepot.blobs.store import Placed
 from entrepot.model.errors import EntrepotError, ObjectMissing, StorageFailed
-from entrepot.model.stored import Segment
+from entrepot.model.stored import Segment, segments_key
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _LARGEST_PART = 16 * MIB
 
 
-class Objects(Protocol):
+class SegmentStore(Protocol):
     """What an upload needs of its store."""
 
     async def put(self, key: str, buffers: AsyncIterator[bytes], part: int) -> int:
@@ -34,8 +35,8 @@ class Objects(Protocol):
     async def put_empty(self, key: str) -> None:
         """Make an object of no bytes."""
 
-    async def read_back(self, keys: Sequence[str], algorithm: str) -> Found:
-        """What the bytes are now that lie there."""
+    async def read_back(self, segments: Sequence[Segment], algorithm: str) -> Found:
+        """What the bytes of objects are now."""
 
     def remove(self, key: str) -> None:
         """Delete an object; may block."""
@@ -44,9 +45,9 @@ class Objects(Protocol):
 class SegmentUpload:
     """One request's way of adding to an upload."""
 
-    def __init__(self, key: str, objects: Objects, executor: Executor) -> None:
+    def __init__(self, key: str, store: SegmentStore, executor: Executor) -> None:
         self._key = key
-        self._objects = objects
+        self._store = store
         self._executor = executor
         self._acknowledged: tuple[Segment, ...] = ()
         self._added: list[Segment] = []
@@ -73,8 +74,23 @@ class SegmentUpload:
 
         While one batch is received, the one before is hashed in a thread, and what is full is on
         its way to the store. Bytes that came before a broken connection count. Raises
-        StorageFailed, Unavailable: then nothing that came counts.
+        StorageFailed, Unavailable: then nothing that came counts, and nothing of it is left; what
+        cannot be removed now goes with the upload's end.
         """
+        try:
+            return await self._append(pieces, offset, hashes, length)
+        except BaseException:
+            with suppress(EntrepotError):
+                await self.discard()
+            raise
+
+    async def _append(
+        self,
+        pieces: AsyncIterator[bytes],
+        offset: int,
+        hashes: "list[_Hash]",
+        length: int | None,
+    ) -> tuple[int, EntrepotError | None]:
         arriving = Batches(pieces)
         buffers = self._hashed(arriving, hashes)
         part = min(part_bytes(length or 0), _LARGEST_PART)
@@ -82,7 +98,7 @@ class SegmentUpload:
         while is_full:
             key = f"{self._key}.{secrets.token_hex(4)}"
             body = _Limited(buffers, part * MOST_PARTS)
-            size = await self._objects.put(key, body, part)
+            size = await self._store.put(key, body, part)
             if size:
                 self._added.append(Segment(offset, size, key))
                 offset += size
@@ -107,9 +123,7 @@ class SegmentUpload:
 
     async def digest(self, algorithm: str, size: int) -> str:
         """The hex digest of all segments, read back. Raises StorageFailed, Unavailable."""
-        found = await self._objects.read_back(
-            [segment.key for segment in self._segments()], algorithm
-        )
+        found = await self._store.read_back(self._segments(), algorithm)
         if found.size != size:
             message = "the upload's segments are not as long as what was written"
             raise StorageFailed(message, size=size, found=found.size)
@@ -120,9 +134,9 @@ class SegmentUpload:
         segments = self._segments()
         if not segments:
             key = f"{self._key}.{secrets.token_hex(4)}"
-            await self._objects.put_empty(key)
+            await self._store.put_empty(key)
             return Placed(key, 0)
-        return Placed(segments[0].key if len(segments) == 1 else parts_key(self._key), 0)
+        return Placed(segments[0].key if len(segments) == 1 else segments_key(self._key), 0)
 
     async def discard(self) -> None:
         """Remove the segments that nobody acknowledged."""
@@ -131,7 +145,7 @@ class SegmentUpload:
         self._added.clear()
         for key in lost:
             await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._objects.remove, key
+                self._executor, self._store.remove, key
             )
 
     async def close(self) -> None:

@@ -7,7 +7,7 @@ none, its upload is one file.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from entrepot.blobs.answers import File
 from entrepot.blobs.readback import Found
@@ -18,19 +18,6 @@ from entrepot.model.stored import Segment
 
 if TYPE_CHECKING:
     from hashlib import _Hash
-
-_PARTS = ".parts"
-
-
-def parts_key(upload_key: str) -> str:
-    """The key of a blob that is still the segments of its upload."""
-    return f"{upload_key}{_PARTS}"
-
-
-def upload_of(key: str) -> str | None:
-    """The key of the upload whose segments are the blob at `key`; None where that is one object."""
-    upload_key = key.removesuffix(_PARTS)
-    return None if upload_key == key else upload_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +61,8 @@ class Upload(Protocol):
         """Write what arrives from `offset` on, and feed it to `hashes`.
 
         `length` is what the client has announced. Where the bytes end now, and what stopped them
-        from arriving, if anything did.
+        from arriving, if anything did. Raises StorageFull, StorageFailed, Unavailable: then nothing
+        that came counts.
         """
 
     @property
@@ -94,16 +82,12 @@ class Upload(Protocol):
         """Let go once nothing is being written any more."""
 
 
-class BlobStore(Protocol):
-    """The objects, and the uploads that become them."""
+class Store(Protocol):
+    """The objects, and the uploads that become them, wherever they are."""
 
     @property
     def boot_id(self) -> str:
         """While this is the same, bytes that were written once are still there."""
-
-    @property
-    def has_segments(self) -> bool:
-        """Whether uploads are lists of segments."""
 
     def prepare(self) -> None:
         """Make what has to be there. Raises StorageFull, StorageFailed, StartRefused."""
@@ -114,11 +98,11 @@ class BlobStore(Protocol):
     def new_key(self) -> str:
         """A key that nothing was ever stored under: 32 hex digits."""
 
-    def open(self, key: str, size: int) -> File | Stored:
-        """Where an object's bytes are; for the event loop. Raises ObjectMissing, StorageFailed."""
+    def open(self, segments: Sequence[Segment]) -> File | Stored:
+        """Where the bytes of objects are, one behind the other; for the event loop.
 
-    def open_segments(self, segments: Sequence[Segment]) -> Stored:
-        """The bytes of several objects, one behind the other."""
+        Raises ObjectMissing, StorageFailed where it knows of a fault.
+        """
 
     def stamp(self, key: str, size: int) -> int:
         """What the store says of an object now; for the event loop.
@@ -134,11 +118,11 @@ class BlobStore(Protocol):
 
     async def read_back(
         self,
-        keys: Sequence[str],
+        segments: Sequence[Segment],
         algorithm: str,
         pause: Callable[[int], Awaitable[None]] | None = None,
     ) -> Found:
-        """What the bytes are now that lie there, one behind the other.
+        """What the bytes of objects are now, one behind the other.
 
         `pause` is awaited after each slice, with its bytes. Raises ObjectMissing, StorageFailed.
         """
@@ -154,15 +138,6 @@ class BlobStore(Protocol):
 
     def remove(self, key: str) -> None:
         """Delete an object that no row points at; may block. Raises StorageFailed."""
-
-    def leftovers(self, upload_key: str) -> list[str]:
-        """Keys of all objects that an upload may have left; may block. Raises StorageFailed."""
-
-    def staged_before(self, moment: float) -> list[str]:
-        """Keys of uploads whose bytes are no objects yet, untouched since then (POSIX seconds)."""
-
-    def abort_before(self, moment: float) -> int:
-        """End transfers that were begun before then and never ended; how many; may block."""
 
     def folders(self) -> list[str]:
         """The parts that the objects lie in."""
@@ -184,3 +159,37 @@ class BlobStore(Protocol):
 
     def require_space(self) -> None:
         """Raises StorageFull where pushes are refused."""
+
+
+class FolderStore(Store, Protocol):
+    """Uploads are files until they are objects. What is several objects, it cannot open."""
+
+    @property
+    def has_segments(self) -> Literal[False]:
+        """It has none."""
+
+    def staged_before(self, moment: float) -> list[str]:
+        """Keys of upload files that nothing has written to since then (POSIX seconds)."""
+
+
+class BucketStore(Store, Protocol):
+    """Uploads are lists of segments, each an object."""
+
+    @property
+    def has_segments(self) -> Literal[True]:
+        """It has them."""
+
+    def leftovers(self, upload_key: str) -> list[str]:
+        """Keys of all objects that an upload may have left; may block.
+
+        Raises StorageFailed, Unavailable.
+        """
+
+    def abort_before(self, moment: float) -> int:
+        """End transfers that were begun before then and never ended; how many; may block.
+
+        Raises StorageFailed, Unavailable.
+        """
+
+
+BlobStore = FolderStore | BucketStore

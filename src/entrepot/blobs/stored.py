@@ -1,10 +1,12 @@
 """Objects that lie elsewhere: streamed to a reader, or fetched by it from there."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+import os
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
+from entrepot.blobs.answers import Arriving, File
 from entrepot.model.stored import Segment
 
 _USUAL_BYTES = 1024 * 1024  # what readers of a whole blob ask for each time
@@ -106,8 +108,20 @@ class Stored:
             ending.add_done_callback(_ending.discard)
 
 
-async def pieces_of(stored: Stored, start: int, most: int) -> AsyncIterator[bytes]:
-    """All pieces from `start` on, of at most so many bytes."""
-    while piece := await stored.piece(start, most):
-        yield piece
-        start += len(piece)
+async def pieces_of(content: File | Arriving, start: int = 0) -> AsyncGenerator[bytes, None]:
+    """All bytes from `start` on. Then, or once the generator is closed, nothing is held any more.
+
+    Raises ObjectMissing, StorageFailed, Unavailable.
+    """
+    if isinstance(content, File):
+        with content.path.open("rb") as file:
+            while piece := await asyncio.to_thread(os.pread, file.fileno(), _USUAL_BYTES, start):
+                yield piece
+                start += len(piece)
+        return
+    try:
+        while piece := await content.piece(start, _USUAL_BYTES):
+            yield piece
+            start += len(piece)
+    finally:
+        content.close()

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from entrepot.db.database import Transaction
-from entrepot.model.stored import LinkedBlob, Segment
+from entrepot.model.stored import IN_SEGMENTS, LinkedBlob, Segment
 
 
 async def add(tx: Transaction, upload_key: str, segments: Sequence[Segment]) -> bool:
@@ -74,13 +74,14 @@ async def find_strays(tx: Transaction, *, limit: int) -> list[tuple[str, int]]:
          WHERE s.upload_key NOT IN (SELECT storage_key FROM uploads)
            AND NOT EXISTS (SELECT 1
                              FROM blobs AS b
-                            WHERE b.storage_key = s.upload_key || '.parts')
+                            WHERE b.storage_key = s.upload_key || :in_segments)
            AND NOT EXISTS (SELECT 1
                              FROM tombstones AS t
-                            WHERE t.storage_key = s.upload_key || '.parts')
+                            WHERE t.storage_key = s.upload_key || :in_segments)
          GROUP BY s.upload_key
          LIMIT :limit
         """,
+        in_segments=IN_SEGMENTS,
         limit=limit,
     )
     return [(str(row[0]), int(row[1] or 0)) for row in rows]
@@ -95,7 +96,7 @@ async def find_unjoined(tx: Transaction, *, after: str, most: int, limit: int) -
         """
         SELECT b.digest, b.size, b.storage_key, b.stamp
           FROM segments AS s
-          JOIN blobs AS b ON b.storage_key = s.upload_key || '.parts'
+          JOIN blobs AS b ON b.storage_key = s.upload_key || :in_segments
          WHERE s.start = 0
            AND b.damaged_at IS NULL
            AND b.size <= :most
@@ -105,6 +106,7 @@ async def find_unjoined(tx: Transaction, *, after: str, most: int, limit: int) -
         """,
         after=after,
         most=most,
+        in_segments=IN_SEGMENTS,
         limit=limit,
     )
     return [
@@ -124,8 +126,9 @@ async def count_unjoined(tx: Transaction) -> int:
         """
         SELECT COUNT(*)
           FROM segments AS s
-          JOIN blobs AS b ON b.storage_key = s.upload_key || '.parts'
+          JOIN blobs AS b ON b.storage_key = s.upload_key || :in_segments
          WHERE s.start = 0
-        """
+        """,
+        in_segments=IN_SEGMENTS,
     )
     return int(row[0] or 0) if row else 0

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+# Ends the key of a blob that is still the segments of its upload; before it stands the upload's.
+IN_SEGMENTS = ".segments"
+
 
 @dataclass(frozen=True, slots=True)
 class StoredManifest:
@@ -106,6 +109,17 @@ class Segment:
     start: int
     size: int
     key: str
+
+
+def segments_key(upload_key: str) -> str:
+    """The key of a blob that is still the segments of its upload."""
+    return f"{upload_key}{IN_SEGMENTS}"
+
+
+def upload_of(key: str) -> str | None:
+    """The key of the upload whose segments are the blob at `key`; None where that is one object."""
+    upload_key = key.removesuffix(IN_SEGMENTS)
+    return None if upload_key == key else upload_key
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ process is gone, the commit reads everything.
 """
 
 import asyncio
+from contextlib import aclosing
 
 import structlog
 
@@ -16,9 +17,8 @@ from entrepot.db.database import Database
 from entrepot.model.errors import EntrepotError
 from entrepot.model.stored import UploadSession
 from entrepot.services.live_hashes import LiveHashes
-from entrepot.services.upload_checks import read_open
+from entrepot.services.upload_segments import read_segments
 
-_PIECE_BYTES = 1024 * 1024
 _LOOK_SECONDS = 1.0
 
 log = structlog.get_logger()
@@ -34,7 +34,7 @@ class CatchingUp:
 
     async def sweep(self) -> int:
         """Go on with every hash that is behind its session; how many. Raises Unavailable."""
-        known = self._live.sizes() if self._store.has_segments else {}
+        known = self._live.sizes()
         if not known:
             return 0
         async with self._database.read() as tx:
@@ -52,7 +52,7 @@ class CatchingUp:
 
         Raises ObjectMissing, StorageFailed, Unavailable.
         """
-        if not self._store.has_segments or algorithm != session.algorithm:
+        if not session.segments or algorithm != session.algorithm:
             return await upload.digest(algorithm, session.size)
         if (ours := await self._go_on(session)) is not None:
             return ours
@@ -69,7 +69,7 @@ class CatchingUp:
     async def _catch_up(self, session: UploadSession) -> bool:
         """Whether the session's row says now what all of its bytes hash to."""
         try:
-            current = await read_open(self._database, self._store, session)
+            current = await read_segments(self._database, session)
             hexadecimal = await self._go_on(current)
         except EntrepotError as error:
             log.warning("upload.unhashed", upload=session.id, error=error.message)
@@ -88,12 +88,10 @@ class CatchingUp:
         if behind is None:
             return None
         size, running = behind
-        stored = self._store.open_segments(session.segments)
-        try:
-            async for piece in pieces_of(stored, size, _PIECE_BYTES):
+        content = self._store.open(session.segments)
+        async with aclosing(pieces_of(content, size)) as pieces:
+            async for piece in pieces:
                 await asyncio.to_thread(running.update, piece)
-        finally:
-            stored.close()
         self._live.keep(session, running)
         return running.hexdigest()
 

@@ -19,7 +19,6 @@ from entrepot.services.fetch_progress import Progress, Reader
 from entrepot.telemetry.observe import Observe, ignore
 
 _AT_ONCE = 8  # copies that one process makes; 12 MiB of each are in memory meanwhile
-_PIECE_BYTES = 1024 * 1024
 _AHEAD_BYTES = 4 * 1024 * 1024  # a reader that wants bytes further off does not wait for them
 _LOOK_SECONDS = 0.02
 _SILENCE_SECONDS = 5.0  # of another process, before nobody waits for it any more
@@ -108,7 +107,7 @@ class Copies:
         is_kept = False
         try:
             progress.read_from(spool.view())
-            await Filling(spool, progress).take(pieces_of(stored, 0, _PIECE_BYTES))
+            await Filling(spool, progress).take(pieces_of(stored))
             if not spool.is_right():
                 raise ObjectMissing("a stored blob is damaged; push it again to mend it", key=key)
             spool.seal()

@@ -1,14 +1,12 @@
 """Following a fetch that another node leads: what that has comes into a spool of this node."""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import structlog
 
-from entrepot.blobs.answers import File
 from entrepot.blobs.spool import Spool
-from entrepot.blobs.stored import Stored, pieces_of
+from entrepot.blobs.stored import pieces_of
 from entrepot.db import blobs, upstreams
 from entrepot.db.fetches import FetchRow
 from entrepot.model.access import Repository
@@ -33,7 +31,6 @@ log = structlog.get_logger()
 
 _AGAIN_SECONDS = 0.5
 _ROW_SECONDS = 0.05
-_COPY_BYTES = 1024 * 1024
 
 
 class Following:
@@ -142,12 +139,8 @@ class Following:
             return False
         if not self._progress.is_announced:
             self._progress.announce(file.size)
-        try:
-            pieces = _pieces(file, spool.size)
+        async with aclosing(pieces_of(file, spool.size)) as pieces:
             await Filling(spool, self._progress).take(pieces)
-        finally:
-            if isinstance(file, Stored):
-                file.close()
         self._check(spool)
         spool.discard()
         await spool.close()
@@ -187,17 +180,3 @@ class Following:
         async with self._means.remotes.calling(self._upstream_id) as remote:
             await remote.head_blob(source_of(holder).path, self._digest)
             return remote.origin
-
-
-async def _pieces(file: File | Stored, start: int) -> AsyncIterator[bytes]:
-    if isinstance(file, Stored):
-        async for piece in pieces_of(file, start, _COPY_BYTES):
-            yield piece
-        return
-    with file.path.open("rb") as content:
-        while start < file.size:
-            piece = await asyncio.to_thread(os.pread, content.fileno(), _COPY_BYTES, start)
-            if not piece:
-                return
-            start += len(piece)
-            yield piece

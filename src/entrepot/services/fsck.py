@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from entrepot.blobs.store import BlobStore, StoredObject, upload_of
+from entrepot.blobs.store import BlobStore, StoredObject
 from entrepot.db import fsck, scrub, tombstones
 from entrepot.db.database import Database, Transaction
 from entrepot.db.fsck import Account, StoredBody
@@ -25,7 +25,7 @@ from entrepot.model.errors import (
 )
 from entrepot.model.ids import new_id
 from entrepot.model.manifests import ManifestLimits, read_manifest
-from entrepot.model.stored import LinkedBlob
+from entrepot.model.stored import LinkedBlob, upload_of
 from entrepot.services.collection_guard import CollectionGuard
 from entrepot.services.objects import find_segments
 
@@ -157,8 +157,8 @@ class Fsck:
 
     async def _require(self, blob: LinkedBlob) -> None:
         """Ask for all objects of a blob. Raises ObjectMissing, StorageFailed, Unavailable."""
-        for part in await find_segments(self._database, blob):
-            await asyncio.to_thread(self._store.require, part.key, part.size)
+        for segment in await find_segments(self._database, blob):
+            await asyncio.to_thread(self._store.require, segment.key, segment.size)
 
     async def _look_again(self, seen: LinkedBlob) -> Finding | None:
         async with self._database.read() as tx:

@@ -8,18 +8,18 @@ blob's row says which counts.
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 import structlog
 
-from entrepot.blobs.store import BlobStore, Placed, Upload, upload_of
-from entrepot.blobs.stored import Stored, pieces_of
+from entrepot.blobs.store import BlobStore, Placed, Upload
+from entrepot.blobs.stored import pieces_of
 from entrepot.db import blobs, installation, segments, tombstones
 from entrepot.db.database import Database, Transaction
 from entrepot.model.clock import MINUTE, Clock
 from entrepot.model.digests import Digest, new_hash
 from entrepot.model.errors import Conflict, EntrepotError, ObjectMissing
-from entrepot.model.stored import LinkedBlob
+from entrepot.model.stored import LinkedBlob, upload_of
 from entrepot.services.objects import Objects, find_segments
 from entrepot.telemetry.observe import Observe, ignore
 
@@ -28,7 +28,6 @@ _FREE = "0"
 _LEASE_TIME = 2 * MINUTE
 _RENEW_SECONDS = 30.0
 _PAGE = 100
-_PIECE_BYTES = 1024 * 1024
 # More would need parts so large that they fill the memory on their way.
 _MOST_BYTES = 128 * 1024**3
 
@@ -124,23 +123,22 @@ class Joining:
 
     async def _copy(self, blob: LinkedBlob, upload: Upload) -> Placed:
         """Make one object of the segments, if they are right. Raises ObjectMissing."""
-        stored = self._store.open_segments(await find_segments(self._database, blob))
+        content = self._store.open(await find_segments(self._database, blob))
         try:
-            await self._send(blob, stored, upload)
+            async with aclosing(pieces_of(content)) as pieces:
+                await self._send(blob, pieces, upload)
             return await upload.commit()
         except BaseException:
             with suppress(EntrepotError):  # the segments' tombstone removes what is left
                 await upload.discard()
             raise
-        finally:
-            stored.close()
 
-    async def _send(self, blob: LinkedBlob, stored: Stored, upload: Upload) -> None:
+    async def _send(self, blob: LinkedBlob, pieces: AsyncIterator[bytes], upload: Upload) -> None:
         digest = Digest.parse(blob.digest)
         running = new_hash(digest.algorithm)
         upload.open(is_new=True)
         upload.resume(0, ())
-        size, stopped = await upload.append(self._pieces(stored), 0, [running], blob.size)
+        size, stopped = await upload.append(self._renewing(pieces), 0, [running], blob.size)
         if stopped is not None:
             raise stopped
         if size != blob.size or running.hexdigest() != digest.hex:
@@ -157,10 +155,10 @@ class Joining:
         )
         return True
 
-    async def _pieces(self, stored: Stored) -> AsyncIterator[bytes]:
-        """All bytes, for as long as nobody else joins. Raises ObjectMissing, Conflict."""
+    async def _renewing(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """All bytes, for as long as nobody else joins. Raises LeaseLost."""
         renewed = time.monotonic()
-        async for piece in pieces_of(stored, 0, _PIECE_BYTES):
+        async for piece in pieces:
             if time.monotonic() - renewed > _RENEW_SECONDS:
                 renewed = time.monotonic()
                 await self._renew()

@@ -59,8 +59,8 @@ class LiveHashes:
         self._hashes.pop(upload_id, None)
 
     def sizes(self) -> dict[str, int]:
-        """How many bytes each has seen, by session."""
-        return {upload_id: size for upload_id, (size, _, _) in self._hashes.items()}
+        """How many bytes of a session in segments each has seen, by session."""
+        return {upload_id: size for upload_id, (size, key, _) in self._hashes.items() if key}
 
 
 def _last_key(session: UploadSession) -> str:

@@ -11,7 +11,7 @@ import structlog
 
 from entrepot.blobs.answers import File
 from entrepot.blobs.readback import Found
-from entrepot.blobs.store import BlobStore, upload_of
+from entrepot.blobs.store import BlobStore
 from entrepot.blobs.stored import Stored, pieces_of
 from entrepot.db import scrub, segments
 from entrepot.db.database import Database, Work
@@ -23,7 +23,7 @@ from entrepot.model.errors import (
     StorageFull,
     Unavailable,
 )
-from entrepot.model.stored import LinkedBlob, Segment, StoredManifest
+from entrepot.model.stored import LinkedBlob, Segment, StoredManifest, upload_of
 from entrepot.telemetry.observe import Observe, ignore
 
 _LARGE = 256 * 1024  # what is hashed in a thread
@@ -43,7 +43,10 @@ def is_whole(store: BlobStore, blob: LinkedBlob) -> bool:
 
 
 async def find_segments(database: Database, blob: LinkedBlob) -> Sequence[Segment]:
-    """The objects that a blob consists of. Raises ObjectMissing where too little is known of it."""
+    """The objects that a blob consists of. Raises ObjectMissing where too little is known of it.
+
+    One that is still in segments takes one more statement, until they are joined.
+    """
     if (upload_key := upload_of(blob.storage_key)) is None:
         return [Segment(0, blob.size, blob.storage_key)]
     async with database.read() as tx:
@@ -87,7 +90,7 @@ class Objects:
         if blob.is_damaged and blob.stamp is None:
             raise _damaged(blob)
         try:
-            file = await self._open(blob)
+            file = self._store.open(await find_segments(self._database, blob))
         except ObjectMissing as error:
             if not blob.is_damaged:
                 await self._note_damaged(blob, error.message, stamp=blob.stamp)
@@ -104,19 +107,7 @@ class Objects:
 
     async def read(self, blob: LinkedBlob) -> bytes:
         """All bytes of a small blob. Raises ObjectMissing, StorageFailed."""
-        content = await self.open(blob)
-        if isinstance(content, File):
-            return await asyncio.to_thread(content.path.read_bytes)
-        try:
-            return b"".join([piece async for piece in pieces_of(content, 0, blob.size)])
-        finally:
-            content.close()
-
-    async def _open(self, blob: LinkedBlob) -> File | Stored:
-        """One that is still in segments takes one more statement, until they are joined."""
-        if upload_of(blob.storage_key) is None:
-            return self._store.open(blob.storage_key, blob.size)
-        return self._store.open_segments(await find_segments(self._database, blob))
+        return b"".join([piece async for piece in pieces_of(await self.open(blob))])
 
     async def examine(
         self, blob: LinkedBlob, pause: Callable[[int], Awaitable[None]] | None = None
@@ -128,8 +119,8 @@ class Objects:
         """
         digest = Digest.parse(blob.digest)
         try:
-            keys = [segment.key for segment in await find_segments(self._database, blob)]
-            found = await self._store.read_back(keys, digest.algorithm, pause)
+            known = await find_segments(self._database, blob)
+            found = await self._store.read_back(known, digest.algorithm, pause)
         except ObjectMissing as error:
             await self._note_damaged(blob, error.message, stamp=blob.stamp)
             raise

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import structlog
 
-from entrepot.blobs.store import BlobStore, upload_of
+from entrepot.blobs.store import BlobStore, BucketStore
 from entrepot.db import collection, tombstones
 from entrepot.db.database import Database, Transaction
 from entrepot.db.tombstones import Tombstone
 from entrepot.model.clock import DAY, MINUTE, Clock
 from entrepot.model.errors import EntrepotError
+from entrepot.model.stored import upload_of
 from entrepot.services.collection_guard import CollectionGuard
-from entrepot.services.upload_ends import remove_segments
+from entrepot.services.upload_segments import remove_segments
 
 OBJECTS = 100  # at most, in one batch
 _AT_ONCE = 8
@@ -54,8 +55,10 @@ class Tombstones:
             found = await tombstones.find_due(tx, now=now, limit=limit)
         if not found or not await self._guard.begin():
             return Removed()
-        errors = await self._remove_objects([t for t in found if not _is_parts(t)])
-        errors |= await self._remove_parts([t for t in found if _is_parts(t)])
+        errors = await self._remove_objects([t for t in found if not _is_in_segments(t)])
+        if self._store.has_segments:
+            in_segments = [t for t in found if _is_in_segments(t)]
+            errors |= await self._remove_segments(self._store, in_segments)
         for tombstone in found:
             if error := errors.get(tombstone.storage_key):
                 log.warning(
@@ -82,23 +85,24 @@ class Tombstones:
         return Removed(count, size, len(errors), [tombstone.due_at for tombstone in found])
 
     async def _remove_objects(self, found: Sequence[Tombstone]) -> dict[str, str]:
-        """Delete objects, some at once where each waits for the network."""
-        threads = _AT_ONCE if self._store.has_segments else 1
-        parts = (found[number::threads] for number in range(threads))
+        """Delete objects, some at once: each may wait for the network."""
+        shares = (found[number::_AT_ONCE] for number in range(_AT_ONCE))
         errors: dict[str, str] = {}
         for some in await asyncio.gather(
-            *(asyncio.to_thread(self._remove, part) for part in parts)
+            *(asyncio.to_thread(self._remove, share) for share in shares if share)
         ):
             errors |= some
         return errors
 
-    async def _remove_parts(self, found: Sequence[Tombstone]) -> dict[str, str]:
+    async def _remove_segments(
+        self, store: BucketStore, found: Sequence[Tombstone]
+    ) -> dict[str, str]:
         """Delete all that uploads left which are blobs no more; what went wrong, by key."""
         errors: dict[str, str] = {}
         for tombstone in found:
             upload_key = upload_of(tombstone.storage_key) or ""
             try:
-                await remove_segments(self._database, self._store, upload_key)
+                await remove_segments(self._database, store, upload_key)
             except EntrepotError as error:
                 errors[tombstone.storage_key] = _why(error)
         return errors
@@ -114,7 +118,7 @@ class Tombstones:
         return errors
 
 
-def _is_parts(tombstone: Tombstone) -> bool:
+def _is_in_segments(tombstone: Tombstone) -> bool:
     return upload_of(tombstone.storage_key) is not None
 
 

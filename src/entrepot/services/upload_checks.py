@@ -1,14 +1,11 @@
 """What must be so before bytes are added to an upload, and before they become a blob."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext, suppress
-from dataclasses import replace
 
-from entrepot.blobs.store import BlobStore, Upload
-from entrepot.db import blobs, segments, uploads
+from entrepot.db import blobs, uploads
 from entrepot.db.database import Database, Transaction
 from entrepot.model.digests import Digest
-from entrepot.model.errors import DigestInvalid, EntrepotError, RangeInvalid, UploadUnknown
+from entrepot.model.errors import DigestInvalid, RangeInvalid, UploadUnknown
 from entrepot.model.ranges import ByteRange
 from entrepot.model.stored import UploadSession
 
@@ -20,18 +17,12 @@ class UploadBusy(RangeInvalid):
     """Another request writes to the session: try again from where it will end."""
 
 
-async def read_open(database: Database, store: BlobStore, session: UploadSession) -> UploadSession:
-    """The session as it is by now, with its segments. Raises UploadUnknown when it has ended."""
-    async with database.read() as tx:
-        current = await uploads.get(tx, session.id)
-        if current is None or current.committed_at is not None:
-            raise UploadUnknown(NO_UPLOAD, upload=session.id)
-        if not store.has_segments:
-            return current
-        found = await segments.find(tx, current.storage_key)
-    # Another statement sees a later moment: somebody may just have added some.
-    before = tuple(segment for segment in found if segment.start < current.size)
-    return replace(current, segments=before)
+async def read_open(tx: Transaction, session: UploadSession) -> UploadSession:
+    """The session as its row is by now. Raises UploadUnknown when it has ended."""
+    current = await uploads.get(tx, session.id)
+    if current is None or current.committed_at is not None:
+        raise UploadUnknown(NO_UPLOAD, upload=session.id)
+    return current
 
 
 async def require_committed(database: Database, session: UploadSession, digest: Digest) -> None:
@@ -96,9 +87,3 @@ async def refuse_changed(
         or await blobs.find(tx, session.repository_id, besides) is None
     ):
         raise UploadUnknown(NO_UPLOAD, upload=session.id)
-
-
-async def discard(upload: Upload, store: BlobStore) -> None:
-    """Remove what nobody acknowledged; in an object store its session's end removes it else."""
-    with suppress(EntrepotError) if store.has_segments else nullcontext():
-        await upload.discard()

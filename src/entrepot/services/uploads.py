@@ -6,13 +6,13 @@ has ended; in an object store each writes objects of its own, and the row says w
 """
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from uuid import uuid4
 
-from entrepot.blobs.store import BlobStore, Placed, Upload, upload_of
-from entrepot.db import blobs, segments, uploads
+from entrepot.blobs.store import BlobStore, Placed, Upload
+from entrepot.db import segments, uploads
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Action, Actor, Repository
 from entrepot.model.clock import DAY, Clock
@@ -26,8 +26,7 @@ from entrepot.model.errors import (
     UploadUnknown,
 )
 from entrepot.model.ranges import ByteRange
-from entrepot.model.stored import UploadSession
-from entrepot.services import upload_ends
+from entrepot.model.stored import UploadSession, upload_of
 from entrepot.services.access import Access
 from entrepot.services.addresses import Address, Addresses
 from entrepot.services.catching_up import CatchingUp
@@ -38,18 +37,17 @@ from entrepot.services.upload_checks import (
     BUSY,
     NO_UPLOAD,
     UploadBusy,
-    discard,
-    read_open,
     refuse_changed,
     require_committed,
     require_digest,
     require_length,
     require_next,
 )
+from entrepot.services.upload_files import UploadFiles
+from entrepot.services.upload_segments import UploadSegments
 
 # How long a finished session is known: for a repeated PUT, and a manifest behind an expiry.
 _REMEMBERED = DAY
-_LONGEST = DAY  # that one body may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +79,11 @@ class Uploads:
         self._limits = limits
         self._live = LiveHashes()
         self._catching_up = CatchingUp(database, store, self._live)
+        self._staged: UploadFiles | UploadSegments
+        if store.has_segments:
+            self._staged = UploadSegments(database, store, clock, self._live, expire=limits.expire)
+        else:
+            self._staged = UploadFiles(database, store, clock, self._live, expire=limits.expire)
 
     async def open(self, actor: Actor, address: Address, *, algorithm: str) -> UploadSession:
         """Begin an upload. Raises Denied, Unauthenticated, StorageFull, TooManyRequests."""
@@ -222,18 +225,14 @@ class Uploads:
         grew = await hold_blob(
             tx, repository, digest, session.size, now=now, protected_until=protected_until
         )
-        if self._store.has_segments and upload_of(placed.key) is None:
+        if session.segments and upload_of(placed.key) is None:
             await segments.delete(tx, session.storage_key)
         return await judge(tx, repository, grew=grew)
 
     async def cancel(self, session: UploadSession) -> None:
         """End a session and forget its bytes. Raises UploadUnknown, UploadBusy."""
-        if self._store.has_segments:
-            if not await self._end(session, expired_by=upload_ends.ANY_TIME):
-                raise UploadUnknown(NO_UPLOAD, upload=session.id)
-            return
-        async with self._locked(session) as (upload, _):
-            await self._forget(upload, session)
+        async with self._locked(session) as (upload, current):
+            await self._staged.cancel(upload, current)
 
     async def catch_up(self) -> int:
         """Hash what other processes received of uploads that began here; how many these are."""
@@ -245,47 +244,14 @@ class Uploads:
             old = await uploads.expired(tx, now=self._clock.now(), limit=limit)
         for session in old:
             if session.committed_at is not None:
-                await upload_ends.forget_committed(self._database, self._store, session)
-                continue
-            if self._store.has_segments:
-                await self._end(session, expired_by=self._clock.now())
-                continue
-            upload = self._store.upload(session.storage_key)
-            try:
-                upload.open(is_new=True)
-                if await self._is_expired(session):
-                    await self._forget(upload, session)
-            except Conflict:
-                continue  # a writer has it: it is alive after all
-            finally:
-                await upload.close()
+                await self._staged.forget(session)
+            else:
+                await self._staged.expire(session)
         return len(old)
 
-    async def _end(self, session: UploadSession, *, expired_by: int) -> bool:
-        """End an open session in an object store; whether it is ended."""
-        now = self._clock.now()
-        is_ended = await upload_ends.end(self._database, session, now=now, expired_by=expired_by)
-        if is_ended:
-            self._live.drop(session.id)
-        return is_ended
-
-    async def _is_expired(self, session: UploadSession) -> bool:
-        """Whether it still is, under the lock: a writer may just have ended."""
-        async with self._database.read() as tx:
-            return await uploads.is_expired(tx, session.id, now=self._clock.now())
-
     async def sweep_strays(self) -> int:
-        """Remove what no session knows, files once they are old; how many.
-
-        Their rows were lost with the power: sessions are committed without waiting for the disk.
-        Or their repository went.
-        """
-        now = self._clock.now()
-        if self._store.has_segments:
-            begun = now - max(self._limits.expire, _LONGEST)
-            return await upload_ends.clear_strays(self._database, self._store, now, begun)
-        moment = (now - self._limits.expire) / 1_000_000
-        return await upload_ends.clear_stray_files(self._database, self._store, moment)
+        """Remove what no session knows, once it is old; how many."""
+        return await self._staged.sweep_strays()
 
     async def count_open(self) -> int:
         """How many sessions are open now."""
@@ -299,7 +265,7 @@ class Uploads:
         try:
             try:
                 upload.open(is_new=session.size == 0)
-                locked = await read_open(self._database, self._store, session)
+                locked = await self._staged.read(session)
                 upload.resume(locked.size, locked.segments)
             except Conflict as error:
                 raise UploadBusy(BUSY, size=session.size) from error
@@ -314,34 +280,16 @@ class Uploads:
 
     @asynccontextmanager
     async def _distrusting(self, upload: Upload, session: UploadSession) -> AsyncIterator[None]:
-        """End the session when the disk fails under it.
+        """Let the session end if what it has cannot be trusted after a failure of its store.
 
-        The kernel reports a failed sync once; nothing written before can be trusted again. Only the
-        store's failures count: after a failed COMMIT nobody knows whether a row points at the
-        bytes. Objects that were acknowledged are in their store, whatever fails now.
+        Only the store's failures count: after a failed COMMIT nobody knows whether a row points at
+        the bytes.
         """
         try:
             yield
         except StorageFailed:
-            if not self._store.has_segments:
-                await self._forget(upload, session)
+            await self._staged.distrust(upload, session)
             raise
-
-    async def _forget(self, upload: Upload, session: UploadSession) -> None:
-        """Remove a session and its bytes, unless they became a blob. The caller holds the lock.
-
-        A commit that nobody waits for any more may still arrive. So the row goes first, and in one
-        transaction with the question: without the row such a commit fails.
-        """
-        await upload.discard()
-
-        async def work(tx: Transaction) -> bool:
-            await uploads.delete(tx, session.id)
-            return await blobs.is_key_known(tx, session.storage_key)
-
-        if not await self._database.write(work, durable=False):
-            self._store.remove(session.storage_key)
-        self._live.drop(session.id)
 
     async def _receive(
         self,
@@ -353,13 +301,8 @@ class Uploads:
         """Write what comes and note it; what stopped it, if anything did."""
         running = self._live.take(session)
         hashes = [running] if running is not None else []
-        try:
-            async with self._distrusting(upload, session):
-                size, stopped = await upload.append(pieces, session.size, hashes, length)
-        except BaseException:
-            if self._store.has_segments:
-                await discard(upload, self._store)
-            raise
+        async with self._distrusting(upload, session):
+            size, stopped = await upload.append(pieces, session.size, hashes, length)
         after = session
         if size > session.size:
             digest = f"{session.algorithm}:{running.hexdigest()}" if running is not None else None
@@ -395,5 +338,6 @@ class Uploads:
         try:
             await self._database.write(work, durable=False)
         except (UploadUnknown, UploadBusy):
-            await discard(upload, self._store)
+            with suppress(EntrepotError):  # its session's end removes what is left
+                await upload.discard()
             raise

@@ -15,6 +15,7 @@ from entrepot.config import Settings, is_loopback
 from entrepot.db.database import Database
 from entrepot.model.clock import SECOND, Clock
 from entrepot.model.errors import EntrepotError, StorageFull
+from entrepot.model.stored import Segment
 from entrepot.services.collection_guard import CollectionGuard
 
 PART = Part("store")
@@ -86,7 +87,7 @@ async def _there_and_back(store: BlobStore, content: bytes) -> tuple[str, str]:
     finally:
         await upload.close()
     try:
-        found = await store.read_back([placed.key], "sha256")
+        found = await store.read_back([Segment(0, len(content), placed.key)], "sha256")
     finally:
         await asyncio.to_thread(store.remove, placed.key)
     return running.hexdigest(), found.hex

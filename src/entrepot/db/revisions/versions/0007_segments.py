@@ -8,7 +8,7 @@ down_revision = "0006"
 compatible_with = "0007"
 
 # `upload_key` is uploads.storage_key. The rows stay behind the session while a blob's storage_key
-# is the upload's with `.parts`: until its segments are joined, and the key's tombstone is gone.
+# is the upload's with `.segments`: until its segments are joined, and the key's tombstone is gone.
 STATEMENTS = """
 CREATE TABLE segments (
     upload_key {text} NOT NULL,
