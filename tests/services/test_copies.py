@@ -307,14 +307,20 @@ async def test_a_disk_that_fails_while_a_copy_is_made_fails_no_pull(node, store,
     assert received == content
 
 
-async def test_a_store_that_breaks_off_breaks_the_copy_and_no_pull(node, store, objects):
+async def test_a_store_that_is_away_is_asked_once_for_all_who_wait(node, store, objects):
+    """It was asked often enough for the copy, and each of a crowd would do so again."""
     copies, content = node(), secrets.token_bytes(MIB)
     key = store.put(content)
     store.breaks_at = 500_000
 
-    assert await pull(copies, store, key) == content
+    crowd = [asyncio.create_task(pull(copies, store, key)) for _ in range(50)]
+    ends = await asyncio.gather(*crowd, return_exceptions=True)
+
+    assert {type(end) for end in ends} == {Unavailable}
+    assert store.asked == [(key, 0)]
     await settled(copies)
     assert not list(objects.iterdir())
+    assert await pull(copies, store, key) == content
 
 
 async def test_a_reader_far_ahead_does_not_wait_for_the_copy(node, store):

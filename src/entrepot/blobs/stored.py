@@ -2,11 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
 from entrepot.blobs.answers import Arriving, File
+from entrepot.model.errors import ObjectMissing
 from entrepot.model.stored import Segment
 
 _USUAL_BYTES = 1024 * 1024  # what readers of a whole blob ask for each time
@@ -35,6 +36,7 @@ class Stored:
 
     Nothing is asked of the store before the first piece is wanted; while pieces are wanted in
     order they come from one request; the first, if it is a small one, from a request of its own.
+    `suspect` is called where the bytes turn out not to be there, or not to be what was stored.
     """
 
     stamp = 0  # nothing but us changes an object that is written once; scrub finds what does
@@ -43,6 +45,7 @@ class Stored:
         self._source = source
         self._segments = segments
         self.size = sum(segment.size for segment in segments)
+        self.suspect: Callable[[], object] = _nobody_cares
         self._reading: AsyncGenerator[bytes, None] | None = None
         self._position = self._until = 0
         self._rest = b""
@@ -54,7 +57,9 @@ class Stored:
 
     def again(self) -> "Stored":
         """The same bytes for another reader."""
-        return Stored(self._source, self._segments)
+        again = Stored(self._source, self._segments)
+        again.suspect = self.suspect
+        return again
 
     async def url(self, seconds: int) -> str | None:
         """An address of all its bytes, good for so long; None while they are in several objects.
@@ -68,7 +73,7 @@ class Stored:
     async def piece(self, start: int, most: int) -> bytes:
         """1 to `most` bytes from `start` on; nothing at the end.
 
-        Raises ObjectMissing, StorageFailed.
+        Raises ObjectMissing, StorageFailed, Unavailable.
         """
         if start >= self.size:
             return b""
@@ -80,7 +85,11 @@ class Stored:
             wants_all = goes_on or most >= _USUAL_BYTES
             self._until = self.size if wants_all else min(start + most, self.size)
             self._reading, self._position = self._between(start, self._until), start
-        piece = self._rest or await anext(self._reading, b"")
+        try:
+            piece = self._rest or await anext(self._reading, b"")
+        except ObjectMissing:
+            self.suspect()
+            raise
         piece, self._rest = piece[:most], piece[most:]
         self._position += len(piece)
         return piece
@@ -106,6 +115,10 @@ class Stored:
             ending = asyncio.get_running_loop().create_task(self._stop())
             _ending.add(ending)
             ending.add_done_callback(_ending.discard)
+
+
+def _nobody_cares() -> None:
+    """Of bytes that no row speaks of yet."""
 
 
 async def pieces_of(content: File | Arriving, start: int = 0) -> AsyncGenerator[bytes, None]:

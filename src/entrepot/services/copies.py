@@ -13,7 +13,13 @@ from entrepot.blobs.copies import CopyFolder
 from entrepot.blobs.spool import Spool
 from entrepot.blobs.stored import Stored, pieces_of
 from entrepot.model.digests import Digest
-from entrepot.model.errors import EntrepotError, ObjectMissing, StorageFailed, StorageFull
+from entrepot.model.errors import (
+    EntrepotError,
+    ObjectMissing,
+    StorageFailed,
+    StorageFull,
+    Unavailable,
+)
 from entrepot.services.fetch_fill import Filling
 from entrepot.services.fetch_progress import Progress, Reader
 from entrepot.telemetry.observe import Observe, ignore
@@ -109,6 +115,7 @@ class Copies:
             progress.read_from(spool.view())
             await Filling(spool, progress).take(pieces_of(stored))
             if not spool.is_right():
+                stored.suspect()
                 raise ObjectMissing("a stored blob is damaged; push it again to mend it", key=key)
             spool.seal()
             progress.reach(spool.size, is_right=True)
@@ -150,15 +157,15 @@ class Following:
     async def piece(self, start: int, most: int) -> bytes:
         """1 to `most` bytes from `start` on; nothing at the end.
 
-        Raises ObjectMissing, StorageFailed.
+        Raises ObjectMissing, StorageFailed, Unavailable.
         """
         if start > self._progress.written + _AHEAD_BYTES:
             self._leave()
         if self._reader is not None:
             try:
                 return await self._reader.piece(start, most)
-            except ObjectMissing:
-                raise
+            except (ObjectMissing, Unavailable):
+                raise  # the store was asked often enough: not again by each of a crowd
             except EntrepotError:
                 self._leave()
         return await self._stored.piece(start, most)

@@ -6,6 +6,7 @@ whoever could send it again, a failure of ours for whoever wants the bytes.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import structlog
 
@@ -38,7 +39,7 @@ def is_whole(store: BlobStore, blob: LinkedBlob) -> bool:
         return False
     try:
         return store.stamp(blob.storage_key, blob.size) == blob.stamp
-    except (ObjectMissing, StorageFailed):
+    except (ObjectMissing, StorageFailed, Unavailable):
         return False
 
 
@@ -95,6 +96,8 @@ class Objects:
             if not blob.is_damaged:
                 await self._note_damaged(blob, error.message, stamp=blob.stamp)
             raise
+        if isinstance(file, Stored):
+            file.suspect = partial(self._start, blob)
         if file.stamp == blob.stamp and not blob.is_damaged:
             return file
         if blob.is_damaged and file.stamp != blob.stamp:
@@ -137,12 +140,15 @@ class Objects:
 
     async def _examine_once(self, blob: LinkedBlob) -> Found:
         """Examine for all who ask meanwhile; it outlives each of them."""
+        return await asyncio.shield(self._start(blob))
+
+    def _start(self, blob: LinkedBlob) -> "asyncio.Task[Found]":
         task = self._running.get(blob.storage_key)
         if task is None:
             task = self._running[blob.storage_key] = asyncio.create_task(self._in_turn(blob))
             task.add_done_callback(lambda _: self._running.pop(blob.storage_key, None))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return await asyncio.shield(task)
+        return task
 
     async def _in_turn(self, blob: LinkedBlob) -> Found:
         async with self._few:
