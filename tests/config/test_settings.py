@@ -115,6 +115,8 @@ def test_names_of_the_client_are_no_settings():
         ("blobs.url", "BLOBS__URL", "s3://key:hunter2@bucket"),
         ("blobs.endpoint", "BLOBS__ENDPOINT", "s3.example.com"),
         ("blobs.endpoint", "BLOBS__ENDPOINT", "https://key:hunter2@s3.example.com"),
+        ("delivery.endpoint", "DELIVERY__ENDPOINT", "https://blobs.example.net?a=b"),
+        ("delivery.endpoint", "DELIVERY__ENDPOINT", "https://key:hunter2@blobs.example.net"),
         ("blobs.low_water_bytes", "BLOBS__LOW_WATER_BYTES", "5 apples"),
         ("log.level", "LOG__LEVEL", "loud"),
         ("limits.layers", "LIMITS__LAYERS", "0"),

@@ -51,7 +51,7 @@ class Cluster:
             await upload.patch(node, piece)
         return upload
 
-    async def parts(self, node, count=2):
+    async def in_segments(self, node, count=2):
         """A blob that is still in segments."""
         upload = await self.open(node, *(secrets.token_bytes(PIECE) for _ in range(count)))
         await upload.put(node)

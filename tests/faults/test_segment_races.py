@@ -95,24 +95,24 @@ async def an_expiry_and_a_put(nodes):
 
 
 async def a_join_and_another(nodes):
-    upload = await nodes.parts(nodes.first)
+    upload = await nodes.in_segments(nodes.first)
     return _join(nodes), _join(nodes), _is_pulled(upload)
 
 
 async def a_join_and_a_push_of_the_same_blob(nodes):
-    upload = await nodes.parts(nodes.first)
+    upload = await nodes.in_segments(nodes.first)
     again = await nodes.open(nodes.first)
     content = upload.content
     return _join(nodes), lambda n: again.put(n, content), _is_pulled(upload)
 
 
 async def a_join_and_a_pull(nodes):
-    upload = await nodes.parts(nodes.first)
+    upload = await nodes.in_segments(nodes.first)
     return _join(nodes), upload.pull, _is_pulled(upload)
 
 
 async def a_join_and_a_collection_of_the_blob(nodes):
-    upload = await nodes.parts(nodes.first)
+    upload = await nodes.in_segments(nodes.first)
 
     async def collect(node):
         await nodes.collect(node, ahead=2 * DAY, database=node.held)
@@ -121,9 +121,9 @@ async def a_join_and_a_collection_of_the_blob(nodes):
 
 
 async def a_join_and_a_collection_of_the_segments(nodes):
-    upload = await nodes.parts(nodes.first)
+    upload = await nodes.in_segments(nodes.first)
     await nodes.joining(nodes.first).sweep()
-    other = await nodes.parts(nodes.first)
+    other = await nodes.in_segments(nodes.first)
 
     async def collect(node):
         await nodes.collect(node, database=node.held)
@@ -136,7 +136,7 @@ async def a_join_and_a_collection_of_the_segments(nodes):
 
 
 async def a_join_and_a_sweep_of_its_session(nodes):
-    upload = await nodes.parts(nodes.first)
+    upload = await nodes.in_segments(nodes.first)
 
     async def sweep(node):
         await _sweep(node, ahead=2 * DAY)

@@ -197,8 +197,8 @@ async def test_the_segments_of_a_repository_that_goes_go_too(nodes):
 
 
 async def test_a_joined_blob_is_one_object_and_its_segments_go(nodes):
-    upload = await nodes.parts(nodes.first, 3)
-    other = await nodes.parts(nodes.second)
+    upload = await nodes.in_segments(nodes.first, 3)
+    other = await nodes.in_segments(nodes.second)
 
     assert await nodes.joining(nodes.second).count_unjoined() == 2
     assert await nodes.joining(nodes.second).sweep() == 2
@@ -216,7 +216,7 @@ async def test_a_joined_blob_is_one_object_and_its_segments_go(nodes):
 
 
 async def test_a_pull_that_began_before_the_join_gets_all_bytes(nodes):
-    upload = await nodes.parts(nodes.first)
+    upload = await nodes.in_segments(nodes.first)
     repository = await upload.repository(nodes.first)
     found = await nodes.first.registry.pull.blob(repository, Digest.of(upload.content))
     begun = await found.piece(0, 10)
@@ -229,7 +229,7 @@ async def test_a_pull_that_began_before_the_join_gets_all_bytes(nodes):
 
 
 async def test_damaged_segments_are_noted_and_not_joined(nodes, bucket):
-    upload = await nodes.parts(nodes.first)
+    upload = await nodes.in_segments(nodes.first)
     key = min(nodes.kept.objects())
     body = b"?" * PIECE
     bucket.client().put_object(
@@ -251,7 +251,7 @@ async def test_damaged_segments_are_noted_and_not_joined(nodes, bucket):
 
 
 async def test_what_a_killed_join_left_goes_with_the_segments(nodes):
-    upload = await nodes.parts(nodes.first)
+    upload = await nodes.in_segments(nodes.first)
     lost = nodes.first.app.store.upload(upload.session.storage_key)
     lost.resume(0, ())
     await lost.append(once(upload.content), 0, [])
@@ -264,7 +264,7 @@ async def test_what_a_killed_join_left_goes_with_the_segments(nodes):
 
 
 async def test_one_process_joins_until_its_lease_is_over(nodes):
-    await nodes.parts(nodes.first)
+    await nodes.in_segments(nodes.first)
     first, second = nodes.joining(nodes.first), nodes.joining(nodes.second)
 
     assert await first._claim()

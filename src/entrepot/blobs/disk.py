@@ -154,7 +154,7 @@ class DiskStore:
             self._object(key).unlink(missing_ok=True)
 
     def folders(self) -> list[str]:
-        """The parts that the objects lie in."""
+        """The folders that the objects lie in."""
         return [f"{number:02x}" for number in range(256)]
 
     def listed(self, folder: str) -> list[StoredObject]:

@@ -201,7 +201,7 @@ class ObjectStore:
         return abort_before(self._place, moment) if self._place.scheme == "s3" else 0
 
     def folders(self) -> list[str]:
-        """The parts that the objects lie in."""
+        """The folders that the objects lie in."""
         return [f"{number:02x}" for number in range(256)]
 
     def listed(self, folder: str) -> list[StoredObject]:

@@ -21,7 +21,7 @@ from entrepot.model.stored import Segment, segments_key
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-# Of many requests at once. What does not fit into an object of such parts, 140 GB, becomes several
+# Of many requests at once. What does not fit into an object of such parts, 151 GB, becomes several
 # segments; without a length the parts are small, and a segment ends at 47 GB.
 _LARGEST_PART = 16 * MIB
 

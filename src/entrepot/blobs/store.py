@@ -140,7 +140,7 @@ class Store(Protocol):
         """Delete an object that no row points at; may block. Raises StorageFailed."""
 
     def folders(self) -> list[str]:
-        """The parts that the objects lie in."""
+        """The folders that the objects lie in."""
 
     def listed(self, folder: str) -> list[StoredObject]:
         """All that lies in one of them; may block. Raises StorageFailed."""

@@ -3,13 +3,12 @@
 import re
 from pathlib import Path
 from typing import Literal, Self, cast
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
 from pydantic import field_validator as check
 from pydantic import model_validator as check_all
 
-from entrepot.config.kinds import GIB, Section, Size
+from entrepot.config.kinds import GIB, Endpoint, Section, Size
 
 Scheme = Literal["s3", "gs", "az"]
 
@@ -29,7 +28,7 @@ class BlobsSettings(Section):
             " `az://CONTAINER/PREFIX`; default: `blobs` in `data`"
         ),
     )
-    endpoint: str = Field(
+    endpoint: Endpoint = Field(
         default="",
         description="where the object store is, if not at AWS, Google or Azure themselves",
     )
@@ -61,20 +60,6 @@ class BlobsSettings(Section):
                 " like, a prefix"
             )
         return url
-
-    @check("endpoint")
-    @classmethod
-    def _is_an_origin(cls, endpoint: str) -> str:
-        parts = urlsplit(endpoint)
-        if endpoint and (
-            parts.scheme not in {"http", "https"}
-            or not parts.hostname
-            or "@" in parts.netloc
-            or parts.query
-            or parts.fragment
-        ):
-            raise ValueError("must be http:// or https:// and a host name")
-        return endpoint.rstrip("/")
 
     @check_all(mode="after")
     def _go_together(self) -> Self:

@@ -4,11 +4,10 @@ from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field
-from pydantic import field_validator as check
 from pydantic import model_validator as check_all
 
 from entrepot.config.blobs import BlobsSettings
-from entrepot.config.kinds import KIB, Networks, Section, Size
+from entrepot.config.kinds import KIB, Endpoint, Networks, Section, Size
 from entrepot.model.names import is_at_or_below
 
 _LONGEST = 7 * 86_400  # what signatures of S3 are good for
@@ -24,7 +23,7 @@ class DeliverySettings(Section):
             " store"
         ),
     )
-    endpoint: str = Field(
+    endpoint: Endpoint = Field(
         default="",
         description="where clients reach the object store, if not where this server does",
     )
@@ -37,15 +36,6 @@ class DeliverySettings(Section):
     stream_to: Networks = Field(
         default=(), description="networks of clients that are never redirected"
     )
-
-    @check("endpoint")
-    @classmethod
-    def _is_an_origin(cls, endpoint: str) -> str:
-        parts = urlsplit(endpoint)
-        is_origin = parts.scheme in {"http", "https"} and parts.hostname and "@" not in endpoint
-        if endpoint and not (is_origin and not parts.query and not parts.fragment):
-            raise ValueError("must be http:// or https:// and a host name")
-        return endpoint.rstrip("/")
 
     @check_all(mode="after")
     def _is_used(self) -> Self:

@@ -3,8 +3,9 @@
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from entrepot.model.sizes import read_size
 
@@ -31,9 +32,18 @@ def read_path(value: object) -> object:
     return Path(value).expanduser().absolute() if isinstance(value, str | Path) else value
 
 
+def _require_endpoint(url: str) -> str:
+    parts = urlsplit(url)
+    is_address = parts.scheme in {"http", "https"} and parts.hostname and "@" not in parts.netloc
+    if url and (not is_address or parts.query or parts.fragment):
+        raise ValueError("must be http:// or https:// and a host name")
+    return url.rstrip("/")
+
+
 Size = Annotated[int, BeforeValidator(read_size), Field(ge=0)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(_read_networks)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_read_words)]
+Endpoint = Annotated[str, AfterValidator(_require_endpoint)]  # or nothing
 FilePath = Annotated[Path, BeforeValidator(read_path)]
 
 
