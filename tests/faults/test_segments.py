@@ -16,6 +16,7 @@ from entrepot.model.errors import (
     UploadUnknown,
 )
 from entrepot.model.ranges import ByteRange
+from entrepot.services import joining
 from entrepot.services.access import NOBODY
 from tests.faults.segments import PIECE, Shifted, cluster, once
 from tests.faults.test_interleavings import address_of
@@ -215,6 +216,16 @@ async def test_a_joined_blob_is_one_object_and_its_segments_go(nodes):
     await nodes.end()
 
 
+async def test_what_is_too_large_to_join_does_not_wait_for_it(nodes, monkeypatch):
+    upload = await nodes.in_segments(nodes.first)
+    monkeypatch.setattr(joining, "_MOST_BYTES", len(upload.content) - 1)
+
+    assert await nodes.joining(nodes.first).sweep() == 0
+
+    assert await nodes.joining(nodes.first).count_unjoined() == 0
+    assert await upload.pull(nodes.second) == upload.content
+
+
 async def test_a_pull_that_began_before_the_join_gets_all_bytes(nodes):
     upload = await nodes.in_segments(nodes.first)
     repository = await upload.repository(nodes.first)
@@ -240,6 +251,7 @@ async def test_damaged_segments_are_noted_and_not_joined(nodes, bucket):
 
     ((damaged_at,),) = await rows(nodes, "SELECT damaged_at FROM blobs")
     assert damaged_at is not None
+    assert await nodes.joining(nodes.first).count_unjoined() == 0
     assert set(nodes.kept.objects()) >= {key}
     again = await nodes.open(nodes.second)
     again.name = upload.name

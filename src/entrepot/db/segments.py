@@ -120,15 +120,18 @@ async def find_unjoined(tx: Transaction, *, after: str, most: int, limit: int) -
     ]
 
 
-async def count_unjoined(tx: Transaction) -> int:
-    """How many blobs are still in segments, for the metric. Walks the segments."""
+async def count_unjoined(tx: Transaction, *, most: int) -> int:
+    """How many blobs `find_unjoined` would find in all, for the metric. Walks the segments."""
     row = await tx.fetch_one(
         """
         SELECT COUNT(*)
           FROM segments AS s
           JOIN blobs AS b ON b.storage_key = s.upload_key || :in_segments
          WHERE s.start = 0
+           AND b.damaged_at IS NULL
+           AND b.size <= :most
         """,
+        most=most,
         in_segments=IN_SEGMENTS,
     )
     return int(row[0] or 0) if row else 0

@@ -77,9 +77,9 @@ class Joining:
         return count
 
     async def count_unjoined(self) -> int:
-        """How many blobs are in segments now."""
+        """How many blobs wait to be joined; not those that are too large or damaged."""
         async with self._database.read(scan=True) as tx:
-            return await segments.count_unjoined(tx)
+            return await segments.count_unjoined(tx, most=_MOST_BYTES)
 
     async def _page(self, after: str) -> list[LinkedBlob]:
         async with self._database.read(scan=True) as tx:

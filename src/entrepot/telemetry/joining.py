@@ -19,7 +19,11 @@ _COUNTS: Mapping[str, Declared] = {
         "Blobs that could not be joined; each is tried again.",
     ),
 }
-_UNJOINED = Declared("entrepot_unjoined_blobs", "gauge", "Blobs that are in segments now.")
+_UNJOINED = Declared(
+    "entrepot_unjoined_blobs",
+    "gauge",
+    "Blobs that wait to be joined: not those that are damaged, or too large for it.",
+)
 JOINING_METRICS = (*_COUNTS.values(), _UNJOINED)
 
 
@@ -40,5 +44,5 @@ class JoiningTally:
         self._counts[what].inc(number)
 
     def are_unjoined(self, number: int) -> None:
-        """Keep how many blobs are in segments now."""
+        """Keep how many blobs wait to be joined."""
         self._unjoined.set(number)
