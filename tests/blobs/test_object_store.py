@@ -97,16 +97,27 @@ async def test_what_an_upload_may_have_left_is_all_that_it_became(object_store):
     assert sorted(found) == sorted(segment.key for segment in session.segments)
 
 
-async def test_unfinished_uploads_are_ended_once_they_are_old(object_store, bucket):
+async def test_unfinished_uploads_of_ours_are_ended_once_they_are_old(object_store, bucket):
     client = bucket.client()
-    ours, foreign = f"{PREFIX}/ab/{KEY}.01234567", "elsewhere/thing"
-    for key in (ours, foreign):
+    ours = [
+        f"{PREFIX}/01/{KEY}.01234567",
+        f"{PREFIX}/01/{KEY}",
+        f"{PREFIX}/self-test/{'a' * 16}/two",
+    ]
+    foreign = [
+        f"01/{KEY}",
+        f"{PREFIX}-2/01/{KEY}",
+        f"{PREFIX}/ab/{KEY}",
+        f"{PREFIX}/backup/01/{KEY}",
+        f"{PREFIX}/thing",
+    ]
+    for key in (*ours, *foreign):
         client.create_multipart_upload(Bucket=bucket.name, Key=key)
 
     assert await asyncio.to_thread(object_store.abort_before, time.time() - 3600) == 0
-    assert await asyncio.to_thread(object_store.abort_before, time.time() + 3600) == 1
+    assert await asyncio.to_thread(object_store.abort_before, time.time() + 3600) == len(ours)
 
-    assert bucket.unfinished() == [foreign]
+    assert bucket.unfinished() == foreign
 
 
 async def test_a_signed_address_gives_the_bytes_and_ranges_to_whoever_has_it(object_store):

@@ -4,15 +4,21 @@ obstore can neither list nor end them, so this signs with botocore. It blocks.
 """
 
 import os
+import re
 
+from entrepot.blobs.objects_check import FOLDER
 from entrepot.blobs.objects_place import Place
 from entrepot.model.errors import StorageFailed, Unavailable
 
 _ATTEMPTS = 4
+# Others may keep something in the same bucket, below our prefix too.
+_OURS = re.compile(
+    rf"([0-9a-f]{{2}})/\1[0-9a-f]{{30}}(?:\.[0-9a-f]{{8}})?|{FOLDER}/[0-9a-f]{{16}}/two"
+)
 
 
 def abort_before(place: Place, moment: float) -> int:
-    """End those below our prefix that were begun before then (POSIX seconds); how many.
+    """End those of ours that were begun before then (POSIX seconds); how many.
 
     Raises StorageFailed, Unavailable.
     """
@@ -48,7 +54,8 @@ def abort_before(place: Place, moment: float) -> int:
         )
         for page in pages:
             for upload in page.get("Uploads", []):
-                if upload["Initiated"].timestamp() < moment:
+                is_ours = _OURS.fullmatch(upload["Key"].removeprefix(prefix)) is not None
+                if is_ours and upload["Initiated"].timestamp() < moment:
                     client.abort_multipart_upload(
                         Bucket=place.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                     )
