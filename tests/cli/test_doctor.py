@@ -259,10 +259,14 @@ class TestOnPostgres:
             refused = on_postgres.findings(
                 "error", code=1, ENTREPOT_NODE__URL="http://127.0.0.1:5000"
             )
-            well = on_postgres.findings(ENTREPOT_NODE__URL="http://10.0.0.5:5000")
+            elsewhere = {"ENTREPOT_NODE__URL": "http://10.0.0.5:5000"}
+            alone = on_postgres.findings("error", code=1, **elsewhere)
+            well = on_postgres.findings(**elsewhere, ENTREPOT_HOST="0.0.0.0")
 
         assert "2 nodes share the database" in warned["nodes"]
         assert "no address for the others" in refused["nodes"]
+        assert "it listens on 127.0.0.1" in alone["nodes"]
+        assert "ENTREPOT_HOST" in alone["nodes"]
         assert well["nodes"].startswith("others reach this one at http://10.0.0.5:5000")
 
 

@@ -81,5 +81,11 @@ def _nodes(settings: Settings, server: ServerVitals) -> Iterator[Finding]:
             " reach it: each fetches what it needs from upstreams by itself",
             "set ENTREPOT_NODE__URL on every node, such as http://10.0.0.5:5000",
         )
+    elif url and is_loopback(settings.host) and not is_loopback(host):
+        yield _NODES.error(
+            f"others are to reach this node at {url}, and it listens on {settings.host},"
+            " where they cannot",
+            "set ENTREPOT_HOST to an address of that network, or to 0.0.0.0",
+        )
     elif url:
         yield _NODES.ok(f"others reach this one at {url}")
