@@ -276,7 +276,7 @@ class Application:
                 restore=self._settings.retention.restore_seconds * SECOND,
             ),
             quotas=self.lifecycle.quotas,
-            copies=self.caching.copies,
+            cache=self.caching.cache,
             hosts=hosts,
             delivery=make_delivery(self._settings, hosts, self.metrics.delivery.observe),
             limits=protocol_limits(self._settings),

@@ -15,7 +15,7 @@ from entrepot.jobs.schedule import Job
 from entrepot.model.clock import DAY, SECOND, Clock
 from entrepot.model.errors import EntrepotError
 from entrepot.ops.relay import RelaySurface
-from entrepot.parts import make_copies, make_outbound, protocol_limits
+from entrepot.parts import make_cache, make_outbound, protocol_limits
 from entrepot.services.access import Access
 from entrepot.services.addresses import Addresses
 from entrepot.services.checks import Checks
@@ -43,7 +43,7 @@ from entrepot.upstream.nodes import Nodes
 
 
 class Caching:
-    """What pull-through repositories need in one worker, and the node's copies."""
+    """What pull-through repositories need in one worker, and the node's cache."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Caching:
         self._spools = SpoolFolder(
             settings.data / "spool", low_water_bytes=settings.blobs.low_water_bytes
         )
-        self.copies = make_copies(settings, clock, metrics.delivery.observe)
+        self.cache = make_cache(settings, clock, metrics.delivery.observe)
         self._lookups = Lookups(database, clock)
 
         seal = Seal(ring)
@@ -192,13 +192,13 @@ class Caching:
     def prepare(self) -> None:
         """Make the folders. Raises StorageFull, StorageFailed."""
         self._spools.prepare()
-        self.copies.prepare()
+        self.cache.prepare()
 
     def jobs(self) -> list[Job]:
         """What comes round."""
         return [
             Job("upstreams.count", 10, self.remotes.flush),
-            Job("copies.sweep", 3_600, self.copies.sweep),
+            Job("cache.sweep", 3_600, self.cache.sweep),
             Job("fetches.sweep", 30, self._fetch_sweep.sweep),
             Job("lookups.sweep", 600, self._lookups.sweep),
             Job("repositories.note_accesses", 60, self.last_access.flush),
@@ -215,7 +215,7 @@ class Caching:
         await self._lookups.close()
         await self.first_pull.close()
         await self.fetches.close()
-        await self.copies.close()
+        await self.cache.close()
         await self._outbound.close()
         await self._nodes.close()
         self._spools.close()

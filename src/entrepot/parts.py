@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from entrepot.blobs.copies import CopyFolder
+from entrepot.blobs.cache_folder import CacheFolder
 from entrepot.blobs.disk import DiskStore
 from entrepot.blobs.objects import ObjectStore
 from entrepot.blobs.objects_place import Place
@@ -15,7 +15,7 @@ from entrepot.identity.keys import KeyRing
 from entrepot.model.clock import Clock
 from entrepot.model.manifests import ManifestLimits
 from entrepot.oci.call import ProtocolLimits
-from entrepot.services.copies import Copies
+from entrepot.services.node_cache import NodeCache
 from entrepot.telemetry.metrics import Metrics
 from entrepot.telemetry.observe import Observe, ignore
 from entrepot.upstream.outbound import Outbound
@@ -51,17 +51,17 @@ def make_store(settings: Settings, observe: Observe = ignore) -> BlobStore:
     )
 
 
-def make_copies(settings: Settings, clock: Clock, observe: Observe) -> Copies:
+def make_cache(settings: Settings, clock: Clock, observe: Observe) -> NodeCache:
     """What this node keeps of an object store."""
     blobs = settings.blobs
-    folder = CopyFolder(
+    folder = CacheFolder(
         settings.data / "cache",
         clock,
         room=blobs.cache_bytes if blobs.is_objects else 0,
         low_water_bytes=blobs.low_water_bytes,
         observe=observe,
     )
-    return Copies(folder, observe)
+    return NodeCache(folder, observe)
 
 
 def make_place(settings: Settings) -> Place:

@@ -40,7 +40,7 @@ async def get(registry: Registry, call: Call) -> Answer:
         address = await registry.delivery.address(call.request, blob)
         if address is not None:
             return Answer(307, redirect_headers(address, str(digest)))
-        near = registry.copies.near(blob, digest)
+        near = registry.cache.near(blob, digest)
         # What the store has lost is a clear error, not an answer that ends before it has begun.
         return await begin(_answer(registry, call, near, etag, headers))
     return _answer(registry, call, blob, etag, headers)

@@ -10,7 +10,7 @@ from entrepot.model.names import RepositoryName
 from entrepot.model.rights import scope_word
 from entrepot.services.access import Access
 from entrepot.services.addresses import NO_REPOSITORY, Address, Addresses
-from entrepot.services.copies import Copies
+from entrepot.services.node_cache import NodeCache
 from entrepot.services.credentials import Credentials
 from entrepot.services.delete import Delete
 from entrepot.services.first_pull import FirstPull
@@ -61,7 +61,7 @@ class Registry:
     mount: Mount
     delete: Delete
     quotas: Quotas
-    copies: Copies
+    cache: NodeCache
     hosts: Hosts
     delivery: Delivery
 

@@ -1,4 +1,4 @@
-"""A node's copies of objects that lie in an object store: files, as many as there is room for.
+"""A node's cache of objects that lie in an object store: copies, as many as there is room for.
 
 `cache/objects/KEY` is a copy, whole and verified, `cache/filling/KEY` one that is being made, in
 the form of a spool. All processes of the node share them, and the count of their bytes in
@@ -34,8 +34,8 @@ _NOTED = MINUTE  # a use is noted once in this time
 log = structlog.get_logger()
 
 
-class CopyFolder:
-    """The copies of this node, of at most `room` bytes together; with 0 there are none."""
+class CacheFolder:
+    """The cache of this node: copies of at most `room` bytes together; with 0 there are none."""
 
     def __init__(
         self,

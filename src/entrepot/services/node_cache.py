@@ -1,4 +1,4 @@
-"""A node's copies of popular blobs: the first pull makes one, and all who ask meanwhile read along.
+"""A node's cache of popular blobs: the first pull makes a copy, who asks meanwhile reads along.
 
 So a blob costs the object store one request per node. Whatever goes wrong with a copy, the bytes
 come from the store itself; only that they are not what their digest says ends a pull.
@@ -9,7 +9,7 @@ import asyncio
 import structlog
 
 from entrepot.blobs.answers import Arriving, File
-from entrepot.blobs.copies import CopyFolder
+from entrepot.blobs.cache_folder import CacheFolder
 from entrepot.blobs.spool import Spool
 from entrepot.blobs.stored import Stored, pieces_of
 from entrepot.model.digests import Digest
@@ -32,10 +32,10 @@ _SILENCE_SECONDS = 5.0  # of another process, before nobody waits for it any mor
 log = structlog.get_logger()
 
 
-class Copies:
-    """The copies of this node, as one process uses and makes them."""
+class NodeCache:
+    """The cache of this node, as one process uses and fills it."""
 
-    def __init__(self, folder: CopyFolder, observe: Observe = ignore) -> None:
+    def __init__(self, folder: CacheFolder, observe: Observe = ignore) -> None:
         self._folder = folder
         self._observe = observe
         self._filling: dict[str, Progress] = {}
@@ -46,7 +46,7 @@ class Copies:
         try:
             self._folder.prepare()
         except (StorageFull, StorageFailed) as error:
-            log.warning("copies.off", error=repr(error.__cause__))
+            log.warning("cache.off", error=repr(error.__cause__))
 
     def near(self, stored: Stored, digest: Digest) -> File | Arriving:
         """Where this node has the bytes, for whoever gets them through it; a copy is made of them.
@@ -61,11 +61,11 @@ class Copies:
         progress = self._filling.get(key) if key is not None else None
         if progress is not None:
             self._observe("hits", 1)
-            return Following(progress, stored)
+            return ReadingAlong(progress, stored)
         self._observe("misses", 1)
         if key is None or len(self._filling) >= _AT_ONCE or not self._folder.takes(stored.size):
             return stored
-        return Following(self._start(key, stored.again(), digest), stored)
+        return ReadingAlong(self._start(key, stored.again(), digest), stored)
 
     async def sweep(self) -> None:
         """Remove copies that nobody uses. Raises StorageFailed."""
@@ -145,7 +145,7 @@ class Copies:
             await asyncio.sleep(_LOOK_SECONDS)
 
 
-class Following:
+class ReadingAlong:
     """One reader's way through a blob whose copy is being made (`blobs.answers.Arriving`)."""
 
     def __init__(self, progress: Progress, stored: Stored) -> None:

@@ -1,4 +1,4 @@
-"""A node's copies of blobs in an object store: one request for a crowd, and never a wrong byte."""
+"""A node's cache of blobs in an object store: one request for a crowd, and never a wrong byte."""
 
 import asyncio
 import os
@@ -7,13 +7,13 @@ import secrets
 import pytest
 
 from entrepot.blobs.answers import File
-from entrepot.blobs.copies import CopyFolder
+from entrepot.blobs.cache_folder import CacheFolder
 from entrepot.blobs.stored import Stored, pieces_of
 from entrepot.model.clock import DAY, MINUTE
 from entrepot.model.digests import Digest
 from entrepot.model.errors import ObjectMissing, StorageFailed, Unavailable
 from entrepot.model.stored import Segment
-from entrepot.services.copies import Copies
+from entrepot.services.node_cache import NodeCache
 from tests.support import damage
 from tests.support.clock import FakeClock
 
@@ -78,17 +78,17 @@ async def node(tmp_path, clock, counts):
         counts[what] = counts.get(what, 0) + number
 
     def start(*, room=ROOM, low_water_bytes=0):
-        folder = CopyFolder(
+        folder = CacheFolder(
             tmp_path / "cache", clock, room=room, low_water_bytes=low_water_bytes, observe=observe
         )
-        copies = Copies(folder, observe)
-        copies.prepare()
-        running.append(copies)
-        return copies
+        cache = NodeCache(folder, observe)
+        cache.prepare()
+        running.append(cache)
+        return cache
 
     yield start
-    for copies in running:
-        await copies.close()
+    for cache in running:
+        await cache.close()
 
 
 @pytest.fixture
@@ -96,34 +96,34 @@ def objects(tmp_path):
     return tmp_path / "cache" / "objects"
 
 
-async def pull(copies, store, key):
+async def pull(cache, store, key):
     """All bytes, however they come."""
     content = store.objects[key]
-    near = copies.near(store.open(key), Digest.of(content))
+    near = cache.near(store.open(key), Digest.of(content))
     return b"".join([piece async for piece in pieces_of(near)])
 
 
-async def settled(copies):
+async def settled(cache):
     """Until no copy is being made."""
-    while copies._tasks:
-        await asyncio.wait(copies._tasks)
+    while cache._tasks:
+        await asyncio.wait(cache._tasks)
 
 
-async def copied(copies, store, content):
+async def copied(cache, store, content):
     """Put an object and have a copy made of it; its key."""
     key = store.put(content)
-    assert await pull(copies, store, key) == content
-    await settled(copies)
+    assert await pull(cache, store, key) == content
+    await settled(cache)
     return key
 
 
 async def test_a_thousand_pulls_cost_the_store_one_request(node, store, counts):
-    copies, content = node(), secrets.token_bytes(600_000)
+    cache, content = node(), secrets.token_bytes(600_000)
     key = store.put(content)
 
-    pulled = [await pull(copies, store, key)]
-    await settled(copies)
-    pulled += [await pull(copies, store, key) for _ in range(999)]
+    pulled = [await pull(cache, store, key)]
+    await settled(cache)
+    pulled += [await pull(cache, store, key) for _ in range(999)]
 
     assert all(one == content for one in pulled)
     assert store.asked == [(key, 0)]
@@ -131,11 +131,11 @@ async def test_a_thousand_pulls_cost_the_store_one_request(node, store, counts):
 
 
 async def test_a_crowd_that_comes_at_once_shares_the_one_request(node, store):
-    copies, content = node(), secrets.token_bytes(MIB)
+    cache, content = node(), secrets.token_bytes(MIB)
     key = store.put(content)
     store.gate.clear()
 
-    crowd = [asyncio.create_task(pull(copies, store, key)) for _ in range(50)]
+    crowd = [asyncio.create_task(pull(cache, store, key)) for _ in range(50)]
     await asyncio.sleep(0)
     store.gate.set()
 
@@ -177,22 +177,22 @@ async def test_a_copy_outlives_the_process_that_made_it(node, store):
 
 
 async def test_a_reader_that_leaves_does_not_take_the_copy_along(node, store, objects):
-    copies, content = node(), secrets.token_bytes(MIB)
+    cache, content = node(), secrets.token_bytes(MIB)
     key = store.put(content)
-    near = copies.near(store.open(key), Digest.of(content))
+    near = cache.near(store.open(key), Digest.of(content))
 
     await near.piece(0, 10)
     near.close()
-    await settled(copies)
+    await settled(cache)
 
     assert (objects / key).read_bytes() == content
 
 
 async def test_bytes_that_are_not_their_digests_are_cut_off_and_not_kept(node, store, objects):
-    copies, content = node(), secrets.token_bytes(MIB)
+    cache, content = node(), secrets.token_bytes(MIB)
     key = store.put(content)
     store.objects[key] = content[:-1] + bytes([content[-1] ^ 1])
-    near = copies.near(store.open(key), Digest.of(content))
+    near = cache.near(store.open(key), Digest.of(content))
     received = bytearray()
 
     async def read_all():
@@ -201,7 +201,7 @@ async def test_bytes_that_are_not_their_digests_are_cut_off_and_not_kept(node, s
 
     with pytest.raises(ObjectMissing):
         await read_all()
-    await settled(copies)
+    await settled(cache)
 
     assert len(received) < len(content)
     assert not list(objects.iterdir())
@@ -209,38 +209,38 @@ async def test_bytes_that_are_not_their_digests_are_cut_off_and_not_kept(node, s
 
 @pytest.mark.parametrize("how", damage.DAMAGES)
 async def test_a_copy_that_was_changed_is_not_served_but_made_anew(node, store, objects, how):
-    copies, content = node(), secrets.token_bytes(10_000)
-    key = await copied(copies, store, content)
+    cache, content = node(), secrets.token_bytes(10_000)
+    key = await copied(cache, store, content)
     damage.DAMAGES[how](objects / key)
 
-    assert await pull(copies, store, key) == content
-    await settled(copies)
+    assert await pull(cache, store, key) == content
+    await settled(cache)
     assert (objects / key).read_bytes() == content
     assert len(store.asked) == 2
 
 
 async def test_copies_that_changed_places_are_not_served(node, store, objects):
-    copies = node()
-    one, other = [await copied(copies, store, content) for content in (b"one", b"two")]
+    cache = node()
+    one, other = [await copied(cache, store, content) for content in (b"one", b"two")]
     aside = objects / "aside"
     (objects / one).rename(aside)
     (objects / other).rename(objects / one)
     aside.rename(objects / other)
 
-    assert [await pull(copies, store, key) for key in (one, other)] == [b"one", b"two"]
+    assert [await pull(cache, store, key) for key in (one, other)] == [b"one", b"two"]
 
 
 async def test_the_copies_have_room_and_the_least_used_goes(node, store, clock, objects, counts):
-    copies = node()
+    cache = node()
     contents = [secrets.token_bytes(MIB) for _ in range(8)]
     keys = []
     for content in contents:
-        keys.append(await copied(copies, store, content))
+        keys.append(await copied(cache, store, content))
         clock.advance(2 * MINUTE)
-    await pull(copies, store, keys[0])
+    await pull(cache, store, keys[0])
 
     clock.advance(2 * MINUTE)
-    await copied(copies, store, secrets.token_bytes(MIB))
+    await copied(cache, store, secrets.token_bytes(MIB))
 
     kept = {path.name for path in objects.iterdir()}
     assert sum(path.stat().st_size for path in objects.iterdir()) <= ROOM
@@ -258,48 +258,48 @@ async def test_processes_together_keep_within_the_room(node, store, objects):
 
 
 async def test_what_would_take_too_much_of_the_room_gets_no_copy(node, store, objects):
-    copies, content = node(), secrets.token_bytes(ROOM // 8 + 1)
+    cache, content = node(), secrets.token_bytes(ROOM // 8 + 1)
     key = store.put(content)
 
-    assert await pull(copies, store, key) == content
-    assert not copies._tasks
+    assert await pull(cache, store, key) == content
+    assert not cache._tasks
     assert not list(objects.iterdir())
 
 
 async def test_without_room_nothing_is_made(node, store, tmp_path):
-    copies, key = node(room=0), store.put(b"popular")
+    cache, key = node(room=0), store.put(b"popular")
 
-    assert await pull(copies, store, key) == b"popular"
+    assert await pull(cache, store, key) == b"popular"
     assert not (tmp_path / "cache").exists()
 
 
 async def test_a_full_disk_fails_no_pull(node, store, objects):
-    copies, content = node(low_water_bytes=1 << 62), secrets.token_bytes(MIB)
+    cache, content = node(low_water_bytes=1 << 62), secrets.token_bytes(MIB)
     key = store.put(content)
 
-    assert await pull(copies, store, key) == content
-    await settled(copies)
+    assert await pull(cache, store, key) == content
+    await settled(cache)
     assert not list(objects.iterdir())
 
 
 async def test_a_cache_that_fails_fails_no_pull(node, store, tmp_path, counts):
-    copies, content = node(), secrets.token_bytes(MIB)
+    cache, content = node(), secrets.token_bytes(MIB)
     key = store.put(content)
     (tmp_path / "cache" / "filling").rmdir()
     (tmp_path / "cache" / "filling").write_bytes(b"no folder")
 
-    assert await pull(copies, store, key) == content
+    assert await pull(cache, store, key) == content
     assert counts["failures"] == 1
 
 
 async def test_a_disk_that_fails_while_a_copy_is_made_fails_no_pull(node, store, monkeypatch):
-    copies, content = node(), secrets.token_bytes(MIB)
+    cache, content = node(), secrets.token_bytes(MIB)
     key = store.put(content)
     store.gate.clear()
-    near = copies.near(store.open(key), Digest.of(content))
+    near = cache.near(store.open(key), Digest.of(content))
     received = bytearray(await near.piece(0, MIB))
 
-    copies._filling[key].fail(StorageFailed("the disk failed"))
+    cache._filling[key].fail(StorageFailed("the disk failed"))
     store.gate.set()
     async for piece in pieces_of(near, len(received)):
         received += piece
@@ -309,25 +309,25 @@ async def test_a_disk_that_fails_while_a_copy_is_made_fails_no_pull(node, store,
 
 async def test_a_store_that_is_away_is_asked_once_for_all_who_wait(node, store, objects):
     """It was asked often enough for the copy, and each of a crowd would do so again."""
-    copies, content = node(), secrets.token_bytes(MIB)
+    cache, content = node(), secrets.token_bytes(MIB)
     key = store.put(content)
     store.breaks_at = 500_000
 
-    crowd = [asyncio.create_task(pull(copies, store, key)) for _ in range(50)]
+    crowd = [asyncio.create_task(pull(cache, store, key)) for _ in range(50)]
     ends = await asyncio.gather(*crowd, return_exceptions=True)
 
     assert {type(end) for end in ends} == {Unavailable}
     assert store.asked == [(key, 0)]
-    await settled(copies)
+    await settled(cache)
     assert not list(objects.iterdir())
-    assert await pull(copies, store, key) == content
+    assert await pull(cache, store, key) == content
 
 
 async def test_a_reader_far_ahead_does_not_wait_for_the_copy(node, store):
-    copies, content = node(room=64 * MIB), secrets.token_bytes(8 * MIB)
+    cache, content = node(room=64 * MIB), secrets.token_bytes(8 * MIB)
     key = store.put(content)
     store.gate.clear()
-    near = copies.near(store.open(key), Digest.of(content))
+    near = cache.near(store.open(key), Digest.of(content))
 
     piece = await near.piece(7 * MIB, 1000)
     near.close()
@@ -338,40 +338,40 @@ async def test_a_reader_far_ahead_does_not_wait_for_the_copy(node, store):
 
 async def test_what_a_dead_process_left_is_in_nobodys_way(node, store, tmp_path, objects):
     key, filling = store.put(b"popular"), tmp_path / "cache" / "filling"
-    copies = node()
+    cache = node()
     (filling / key).write_bytes(b"pop")
     (filling / ("a" * 32)).write_bytes(bytes(MIB))
     (tmp_path / "cache" / "room").write_text("what is this")
 
-    assert await pull(copies, store, key) == b"popular"
-    await settled(copies)
+    assert await pull(cache, store, key) == b"popular"
+    await settled(cache)
 
     assert (objects / key).read_bytes() == b"popular"
     assert not list(filling.iterdir())
 
 
 async def test_what_nobody_used_for_a_day_goes(node, store, clock, objects):
-    copies = node()
-    used, _ = [await copied(copies, store, content) for content in (b"used", b"unused")]
+    cache = node()
+    used, _ = [await copied(cache, store, content) for content in (b"used", b"unused")]
     clock.advance(DAY // 2)
-    await pull(copies, store, used)
+    await pull(cache, store, used)
     clock.advance(DAY // 2 + MINUTE)
 
-    await copies.sweep()
+    await cache.sweep()
 
     assert [path.name for path in objects.iterdir()] == [used]
 
 
 async def test_uses_are_noted_once_a_minute(node, store, clock, objects):
-    copies, digest = node(), Digest.of(b"popular")
-    key = await copied(copies, store, b"popular")
+    cache, digest = node(), Digest.of(b"popular")
+    key = await copied(cache, store, b"popular")
     made = (objects / key).stat().st_atime_ns
 
     clock.advance(MINUTE // 2)
-    copies.near(store.open(key), digest)
+    cache.near(store.open(key), digest)
     soon = (objects / key).stat().st_atime_ns
     clock.advance(MINUTE)
-    copies.near(store.open(key), digest)
+    cache.near(store.open(key), digest)
 
     assert soon == made
     assert (objects / key).stat().st_atime_ns > made
@@ -379,9 +379,9 @@ async def test_uses_are_noted_once_a_minute(node, store, clock, objects):
 
 async def test_the_mark_of_a_copy_is_older_than_any_use(node, store, objects):
     """Else the kernel would note each reading by itself."""
-    copies = node()
+    cache = node()
     for number in range(20):
-        key = await copied(copies, store, b"popular %d" % number)
+        key = await copied(cache, store, b"popular %d" % number)
 
         assert (objects / key).stat().st_mtime < 2**30
 
@@ -394,8 +394,8 @@ async def test_copies_are_for_the_registry_alone(node, store, objects):
 
 
 async def test_a_blob_in_segments_waits_for_its_join(node, store):
-    copies = node()
+    cache = node()
     parts = [store.put(content) for content in (b"one", b"two")]
     stored = Stored(store, (Segment(0, 3, parts[0]), Segment(3, 3, parts[1])))
 
-    assert copies.near(stored, Digest.of(b"onetwo")) is stored
+    assert cache.near(stored, Digest.of(b"onetwo")) is stored
