@@ -10,7 +10,6 @@ from entrepot.model.names import RepositoryName
 from entrepot.model.rights import scope_word
 from entrepot.services.access import Access
 from entrepot.services.addresses import NO_REPOSITORY, Address, Addresses
-from entrepot.services.node_cache import NodeCache
 from entrepot.services.credentials import Credentials
 from entrepot.services.delete import Delete
 from entrepot.services.first_pull import FirstPull
@@ -18,6 +17,7 @@ from entrepot.services.last_access import LastAccess
 from entrepot.services.last_pulls import LastPulls
 from entrepot.services.mirror import Mirror
 from entrepot.services.mount import Mount
+from entrepot.services.node_cache import NodeCache
 from entrepot.services.pull import Pull
 from entrepot.services.push import Push
 from entrepot.services.quotas import Quotas
