@@ -28,13 +28,23 @@ def stack():
         yield stack
 
 
+@pytest.fixture(scope="module")
+def template():
+    """A server with the schema in its database; it does not run."""
+    with new_cluster() as cluster:
+        cluster.create()
+        cluster.start()
+        asyncio.run(migrate(cluster.url))
+        cluster.stop()
+        yield cluster
+
+
 @pytest.fixture
-async def cluster(stack):
+def cluster(stack, template):
     """A server with the schema in its database."""
     cluster = stack.enter_context(new_cluster())
-    cluster.create()
+    cluster.copy(template)
     cluster.start()
-    await migrate(cluster.url)
     return cluster
 
 
@@ -58,7 +68,7 @@ async def opened():
 def standby(stack, cluster):
     """Another server that follows it."""
     standby = stack.enter_context(new_cluster())
-    standby.copy(cluster)
+    standby.follow(cluster)
     standby.start()
     return standby
 
@@ -231,10 +241,13 @@ async def test_work_that_idles_for_too_long_runs_again(cluster, opened, monkeypa
         attempts.append(tx)
         await put(tx, "a")
         if len(attempts) == 1:
-            await asyncio.sleep(0.5)
+            (pid,) = await tx.fetch_one("SELECT pg_backend_pid()") or (0,)
+            alive = f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid}"
+            await wait_until(operator, f"NOT EXISTS ({alive})")
         await put(tx, "b")
 
-    await database.write(work)
+    async with await psycopg.AsyncConnection.connect(cluster.url, autocommit=True) as operator:
+        await database.write(work)
 
     assert len(attempts) == 2
     assert await names(database) == ["a", "b"]

@@ -21,7 +21,7 @@ def cluster():
 
 async def test_a_standby_is_refused_and_taken_once_it_was_promoted(cluster):
     with new_cluster() as standby:
-        standby.copy(cluster)
+        standby.follow(cluster)
         standby.start()
 
         with pytest.raises(StartRefused, match="name the primary in ENTREPOT_DATABASE__URL"):

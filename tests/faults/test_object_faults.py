@@ -68,7 +68,15 @@ LASTING = [
     *((name, _CUT) for name in ("PutObject", "UploadPart")),
     ("CompleteMultipartUpload", _LIE),
 ]
-"""What a push gives up on after some attempts."""
+"""What a push gives up on after some attempts, each of which takes its time."""
+
+LASTING_SHORT = [
+    ("PutObject", _BUSY),
+    ("CreateMultipartUpload", _BROKEN),
+    ("UploadPart", _CUT),
+    ("CompleteMultipartUpload", _LIE),
+]
+"""Of these one for each operation; the others only in `make soak`."""
 
 LEAVING = [
     ("UploadPart", _SKEWED),
@@ -93,7 +101,10 @@ def _id(value):
     return value.name if isinstance(value, s3_faults.Fault) else value
 
 
-def _cases(cases):
+def _cases(cases, short=None):
+    """Those that are not in `short`, if it is given, only in `make soak`."""
+    marks = [() if short is None or case in short else pytest.mark.soak for case in cases]
+    cases = [pytest.param(*case, marks=mark) for case, mark in zip(cases, marks, strict=True)]
     return pytest.mark.parametrize(("operation", "fault"), cases, ids=_id)
 
 
@@ -192,7 +203,7 @@ def test_a_fault_that_does_not_pass_is_a_clear_error(stand, name, operation, fau
     assert stand.pull(name, content).content == content
 
 
-@_cases(LASTING)
+@_cases(LASTING, LASTING_SHORT)
 def test_attempts_have_an_end(stand, name, operation, fault):
     content = content_for(operation)
     stand.proxy.on(operation, fault, times=None)
@@ -268,6 +279,7 @@ def test_a_busy_store_is_asked_five_times_and_no_more(stand, name):
     assert 2 <= stand.proxy.count("GetObject") <= 5
 
 
+@pytest.mark.soak
 def test_a_read_that_stands_still_goes_on(stand, name):
     content = secrets.token_bytes(_LARGE)
     assert stand.push(name, content).status_code == 201

@@ -1,6 +1,7 @@
 """Registries for the whole session, one per database and openness; every test in each mode.
 
-Tests of uploads and of blobs run on an object store as well.
+Tests of uploads and of blobs run on an object store as well, in one mode and on one database: what
+that changes is behind both.
 """
 
 import secrets
@@ -9,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.protocol.registry import Registry
-from tests.support.postgres import DATABASES, new_database
+from tests.support.postgres import new_database
 from tests.support.server import Client, free_port, running_server
 
 MODES = ("open", "basic", "bearer")
@@ -24,13 +25,16 @@ ON_OBJECTS = (
 def pytest_generate_tests(metafunc):
     if "registries" not in metafunc.fixturenames:
         return
-    stores = list(DATABASES)
+    names = ["registries", "mode"] if "mode" in metafunc.fixturenames else ["registries"]
+    modes = MODES if "mode" in names else ("basic",)
+    cases = [(database, mode) for database in ("sqlite", "postgres") for mode in modes]
     if metafunc.module.__name__.rpartition(".")[2] in ON_OBJECTS:
-        stores += [
-            pytest.param(f"{database}_objects", marks=pytest.mark.slow)
-            for database in ("sqlite", "postgres")
-        ]
-    metafunc.parametrize("registries", stores, indirect=True)
+        cases.append(("objects", "basic"))
+    values = [
+        pytest.param(*case[: len(names)], marks=() if case[0] == "sqlite" else pytest.mark.slow)
+        for case in cases
+    ]
+    metafunc.parametrize(names, values, indirect=True)
 
 
 class Registries:
@@ -94,16 +98,9 @@ def postgres_registries(tmp_path_factory, postgres_server):
 
 
 @pytest.fixture(scope="session")
-def sqlite_objects_registries(tmp_path_factory, object_server):
+def objects_registries(tmp_path_factory, object_server):
     with ExitStack() as stack:
-        yield Registries(tmp_path_factory.mktemp("sqlite_objects"), "", stack, object_server)
-
-
-@pytest.fixture(scope="session")
-def postgres_objects_registries(tmp_path_factory, postgres_server, object_server):
-    with ExitStack() as stack:
-        folder = tmp_path_factory.mktemp("postgres_objects")
-        yield Registries(folder, postgres_server, stack, object_server)
+        yield Registries(tmp_path_factory.mktemp("objects"), "", stack, object_server)
 
 
 @pytest.fixture
@@ -111,7 +108,7 @@ def registries(request):
     return request.getfixturevalue(f"{request.param}_registries")
 
 
-@pytest.fixture(params=MODES)
+@pytest.fixture
 def mode(request):
     return request.param
 

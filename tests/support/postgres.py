@@ -49,7 +49,11 @@ class Cluster:
         initdb = program("initdb")
         _run(initdb, "-A", "trust", "-U", _USER, "-E", "UTF8", *_LOCALE, "-D", str(self._data))
 
-    def copy(self, primary: "Cluster") -> None:
+    def copy(self, stopped: "Cluster") -> None:
+        """Make its data what that server has, which does not run."""
+        _run("cp", "-a", str(stopped._data), str(self._data))  # noqa: SLF001  # its own kind
+
+    def follow(self, primary: "Cluster") -> None:
         """Make its data what that server has, and follow it."""
         source = ("-h", "127.0.0.1", "-p", str(primary.port), "-U", _USER)
         copying = ("-D", str(self._data), "-R", "-X", "stream", "-c", "fast")
