@@ -67,6 +67,7 @@ from entrepot.services.restore import Restore
 from entrepot.services.rotation import recorded_key, require_key
 from entrepot.services.server_settings import Server
 from entrepot.services.session import Session
+from entrepot.services.store_id import require_store
 from entrepot.services.tenancy import Tenancy
 from entrepot.services.token_service import TokenService
 from entrepot.services.tokens import Tokens
@@ -113,7 +114,6 @@ async def prepare(settings: Settings) -> Prepared:
     ring = key_ring(settings, SystemClock())
     store = make_store(settings)
     store.prepare()
-    store.close()
     await require_reachable(settings.database.url)
     await migrate(settings.database.url)
     database = connect(settings.database.url, pool_size=1)
@@ -124,9 +124,11 @@ async def prepare(settings: Settings) -> Prepared:
                 make_key_file(path)
             refuse_if_open(path)
         await require_key(database, ring)
+        await require_store(database, store)
         return await _first_start(settings, Tenancy(database, SystemClock()))
     finally:
         await database.close()
+        store.close()
 
 
 async def _first_start(settings: Settings, tenancy: Tenancy) -> Prepared:

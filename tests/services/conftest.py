@@ -32,7 +32,13 @@ from tests.support.clock import FakeClock
 from tests.support.efforts import effort as effort  # noqa: PLC0414  # a fixture
 from tests.support.kept import KeptFiles, KeptObjects
 
-ON_OBJECTS = ("test_content", "test_collection", "test_restore", "test_purge_and_restore")
+ON_OBJECTS = (
+    "test_content",
+    "test_collection",
+    "test_restore",
+    "test_purge_and_restore",
+    "test_store_id",
+)
 
 
 def pytest_generate_tests(metafunc):

@@ -8,6 +8,7 @@ from typing import Protocol
 from tests.support.bucket import Bucket
 
 _CHUNK = 1 << 20
+_OF_THE_STORE = ("collection.epoch/", "store.id/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +58,13 @@ class KeptObjects:
     prefix: str = ""
 
     def objects(self) -> dict[str, Lying]:
-        """All in the folders of the store."""
+        """All but what the store keeps of itself."""
         pages = self.bucket.client().get_paginator("list_objects_v2")
         return {
             found["Key"].rpartition("/")[2]: Lying(found["Size"], found["LastModified"].timestamp())
             for page in pages.paginate(Bucket=self.bucket.name, Prefix=self.prefix)
             for found in page.get("Contents", [])
-            if not found["Key"].startswith(f"{self.prefix}collection.epoch/")
+            if not found["Key"].removeprefix(self.prefix).startswith(_OF_THE_STORE)
         }
 
     def staged(self) -> dict[str, Lying]:

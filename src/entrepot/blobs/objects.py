@@ -37,6 +37,7 @@ from entrepot.telemetry.observe import Observe, ignore
 _KEY = re.compile(r"[0-9a-f]{32}(?:\.[0-9a-f]{8})?")
 _EPOCH = "collection.epoch"
 _DIGITS = 20
+_ID = "store.id"
 _PAGE = 1_000  # names in one answer of a store
 _READ_BYTES = 1024 * 1024
 _THREADS = 32
@@ -96,7 +97,7 @@ class ObjectStore:
         try:
             return obstore.head(self._asks, name)["size"]
         except FileNotFoundError:
-            # An answer to HEAD cannot say that it is the bucket that is not there.
+            # An answer to HEAD cannot say what it is that is not there.
             return obstore.get(self._asks, name).meta["size"]
 
     def read(self, key: str, start: int, stop: int, size: int) -> AsyncGenerator[bytes, None]:
@@ -257,6 +258,19 @@ class ObjectStore:
         except ValueError as error:
             message = "the epoch of collection cannot be read; run `entrepot admin fsck`"
             raise StorageFailed(message, found=names[:5]) from error
+
+    def ids(self) -> list[str]:
+        """The ids that the store was given, sorted. Raises StorageFailed, Unavailable."""
+        with store_faults("read the ids of the store"):
+            pages = obstore.list(self._asks, _ID, chunk_size=_PAGE)
+            return sorted(
+                stored["path"].removeprefix(f"{_ID}/") for page in pages for stored in page
+            )
+
+    def add_id(self, value: str) -> None:
+        """Give it one, durably. Raises StorageFailed, Unavailable."""
+        with store_faults("write an id of the store"):
+            obstore.put(self._sends, f"{_ID}/{value}", b"", use_multipart=False)
 
     def is_low(self) -> bool:
         """An object store grows."""

@@ -154,6 +154,15 @@ class Store(Protocol):
     def advance_epoch(self, value: int) -> None:
         """Let that be at least `value`, durably. Raises StorageFailed, StorageFull."""
 
+    def ids(self) -> list[str]:
+        """The ids that the store was given, sorted; may block. Raises StorageFailed, Unavailable.
+
+        More than one where several nodes began at once.
+        """
+
+    def add_id(self, value: str) -> None:
+        """Give it one, durably; may block. Raises StorageFull, StorageFailed, Unavailable."""
+
     def is_low(self) -> bool:
         """Whether pushes are refused for want of space."""
 

@@ -16,6 +16,7 @@ from entrepot.model.clock import SECOND, SystemClock
 from entrepot.parts import make_store
 from entrepot.services.collection_guard import CollectionGuard
 from entrepot.services.fsck import UNKNOWN, Finding, Fsck, FsckLimits
+from entrepot.services.store_id import refuse_other_store
 from entrepot.telemetry import logs
 
 _NAMED = 10_000  # findings that are kept to be shown
@@ -72,6 +73,7 @@ async def _run(settings: Settings, *, repair: bool) -> tuple[list[Finding], int]
                 database, store, SystemClock(), guard, limits, repair=repair, progress=progress
             )
             try:
+                await refuse_other_store(database, store)
                 async for finding in check.run():
                     count += 1
                     if len(found) < _NAMED:

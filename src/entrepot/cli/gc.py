@@ -22,6 +22,7 @@ from entrepot.parts import make_store
 from entrepot.services.collection import Collected
 from entrepot.services.collection_guard import CollectionGuard
 from entrepot.services.collection_status import CollectionFacts, CollectionStatus
+from entrepot.services.store_id import refuse_other_store
 from entrepot.telemetry import logs
 
 _WAITING: Columns = {
@@ -57,6 +58,7 @@ async def _run(settings: Settings, *, dry_run: bool) -> tuple[Collected, Collect
     clock, store = SystemClock(), make_store(settings)
     try:
         async with opened(settings) as database:
+            await refuse_other_store(database, store)
             done = Collected()
             if not dry_run:
                 with _progress() as progress:

@@ -28,6 +28,7 @@ from entrepot.model.clock import DAY, SystemClock
 from entrepot.parts import make_store
 from entrepot.services.objects import Objects
 from entrepot.services.scrub import Scrub, Scrubbed, ScrubLimits
+from entrepot.services.store_id import refuse_other_store
 from entrepot.telemetry import logs
 
 _NAMED = 1_000  # unreadable objects and damaged manifests that a report names
@@ -84,6 +85,7 @@ async def _run(settings: Settings, rate: int, *, everything: bool) -> _Report:
     async with opened(settings) as database:
         work = Scrub(database, Objects(database, store, clock), clock, limits)
         try:
+            await refuse_other_store(database, store)
             await _read(work, report, everything=everything)
         finally:
             store.close()

@@ -76,6 +76,7 @@ async def _store(
         async with asyncio.timeout(_SECONDS):
             found = [each async for each in store.examine(settings, bytes_, clock)]
             if known is not None:
+                found += await store.belonging(known, bytes_)
                 found.append(await store.collection(known, bytes_))
     except TimeoutError:
         found = [_silent(store.PART)]

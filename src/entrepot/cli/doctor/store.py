@@ -14,9 +14,10 @@ from entrepot.cli.doctor.finding import Finding, Part
 from entrepot.config import Settings, is_loopback
 from entrepot.db.database import Database
 from entrepot.model.clock import SECOND, Clock
-from entrepot.model.errors import EntrepotError, StorageFull
+from entrepot.model.errors import EntrepotError, StartRefused, StorageFull
 from entrepot.model.stored import Segment
 from entrepot.services.collection_guard import CollectionGuard
+from entrepot.services.store_id import refuse_other_store
 
 PART = Part("store")
 _COLLECTION = Part("collection")
@@ -91,6 +92,17 @@ async def _there_and_back(store: BlobStore, content: bytes) -> tuple[str, str]:
     finally:
         await asyncio.to_thread(store.remove, placed.key)
     return running.hexdigest(), found.hex
+
+
+async def belonging(database: Database, store: BlobStore) -> list[Finding]:
+    """What is wrong where the database speaks of another store."""
+    try:
+        await refuse_other_store(database, store)
+    except StartRefused as error:
+        return [PART.failed(error, _LOOK)]
+    except EntrepotError:
+        return []  # the store itself is a finding
+    return []
 
 
 async def collection(database: Database, store: BlobStore) -> Finding:
