@@ -9,7 +9,7 @@ import pytest
 
 from entrepot.db.migrate import migrate
 from tests.support.ceph import running_ceph
-from tests.support.postgres import new_database, running_postgres
+from tests.support.postgres import new_cluster, new_database, running_postgres
 from tests.support.s3_proxy import S3Proxy
 
 
@@ -24,6 +24,17 @@ def postgres_template(postgres_server):
     with new_database(postgres_server) as url:
         asyncio.run(migrate(url))
         yield url.rpartition("/")[2]
+
+
+@pytest.fixture(scope="session")
+def stopped_postgres():
+    """A server with the schema in its database that does not run: for others to begin as."""
+    with new_cluster() as cluster:
+        cluster.create()
+        cluster.start()
+        asyncio.run(migrate(cluster.url))
+        cluster.stop()
+        yield cluster
 
 
 @pytest.fixture

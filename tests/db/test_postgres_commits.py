@@ -11,7 +11,6 @@ import pytest
 
 from entrepot.db import postgres
 from entrepot.db.database import Transaction
-from entrepot.db.migrate import migrate
 from entrepot.db.postgres import PostgresDatabase
 from entrepot.model.errors import Conflict, NotFound, Unavailable
 from entrepot.model.repeats import drawing
@@ -161,12 +160,11 @@ async def test_a_commit_that_nobody_answers_ends_as_unavailable(cut, monkeypatch
 
 
 @pytest.fixture
-async def committing():
+async def committing(stopped_postgres):
     """A server that may be crashed, while somebody counts up and is in the middle of COMMIT."""
     with new_cluster() as cluster:
-        cluster.create()
+        cluster.copy(stopped_postgres)
         cluster.start()
-        await migrate(cluster.url)
         database = PostgresDatabase(cluster.url, pool_size=POOL_SIZE)
         await database.open()
         async with await psycopg.AsyncConnection.connect(cluster.url, autocommit=True) as operator:

@@ -9,7 +9,6 @@ import pytest
 
 from entrepot.db import postgres, postgres_pool
 from entrepot.db.database import Transaction
-from entrepot.db.migrate import migrate
 from entrepot.db.postgres import PostgresDatabase
 from entrepot.model.errors import Unavailable
 from tests.db.postgres_pool import POOL_SIZE, fill_the_pool, wait_until
@@ -28,22 +27,11 @@ def stack():
         yield stack
 
 
-@pytest.fixture(scope="module")
-def template():
-    """A server with the schema in its database; it does not run."""
-    with new_cluster() as cluster:
-        cluster.create()
-        cluster.start()
-        asyncio.run(migrate(cluster.url))
-        cluster.stop()
-        yield cluster
-
-
 @pytest.fixture
-def cluster(stack, template):
+def cluster(stack, stopped_postgres):
     """A server with the schema in its database."""
     cluster = stack.enter_context(new_cluster())
-    cluster.copy(template)
+    cluster.copy(stopped_postgres)
     cluster.start()
     return cluster
 

@@ -12,9 +12,9 @@ pytestmark = pytest.mark.slow  # servers of their own
 
 
 @pytest.fixture
-def cluster():
+def cluster(stopped_postgres):
     with new_cluster() as cluster:
-        cluster.create()
+        cluster.copy(stopped_postgres)
         cluster.start()
         yield cluster
 

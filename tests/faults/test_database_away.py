@@ -13,9 +13,9 @@ pytestmark = pytest.mark.slow  # servers of its own
 _OPEN = {"ENTREPOT_ANONYMOUS": "push", "ENTREPOT_BLOBS__LOW_WATER_BYTES": "0"}
 
 
-def test_clients_hear_503_until_the_database_is_back(data, name):
+def test_clients_hear_503_until_the_database_is_back(data, name, stopped_postgres):
     with new_cluster() as cluster:
-        cluster.create()
+        cluster.copy(stopped_postgres)
         cluster.start()
         with running_server(data, database_url=cluster.url, workers=2, environment=_OPEN) as server:
             client = Client(server, mode="open")

@@ -7,7 +7,6 @@ them, whoever was not hears it, and in the end nothing is left of either.
 import asyncio
 import secrets
 import shutil
-from contextlib import ExitStack
 
 import pytest
 import pytest_asyncio
@@ -252,21 +251,26 @@ _EACH_WAY = (
 )
 
 
+@pytest.fixture(scope="module")
+def shared_url(request, tmp_path_factory):
+    """A database for all pairs."""
+    if request.param == "sqlite":
+        folder = tmp_path_factory.mktemp("races")
+        template = request.getfixturevalue("sqlite_template")
+        yield f"sqlite:///{shutil.copy(template, folder / 'entrepot.db')}"
+    else:
+        server = request.getfixturevalue("postgres_server")
+        template = request.getfixturevalue("postgres_template")
+        with new_database(server, template=template) as url:
+            yield url
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def nodes(request, tmp_path_factory, object_server):
+async def nodes(shared_url, tmp_path_factory, object_server):
     """One cluster for all pairs: each begins and ends with nothing in it."""
-    data = tmp_path_factory.mktemp("races") / "data"
-    data.mkdir()
-    with ExitStack() as stack:
-        if request.param == "postgres":
-            server = request.getfixturevalue("postgres_server")
-            template = request.getfixturevalue("postgres_template")
-            url = stack.enter_context(new_database(server, template=template))
-        else:
-            template = request.getfixturevalue("sqlite_template")
-            url = f"sqlite:///{shutil.copy(template, data / 'entrepot.db')}"
-        async with cluster(data, url, object_server.new_bucket()) as nodes:
-            yield nodes
+    data = tmp_path_factory.mktemp("data")
+    async with cluster(data, shared_url, object_server.new_bucket()) as nodes:
+        yield nodes
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -275,7 +279,7 @@ async def is_waiting_or_done(nodes):
         yield look
 
 
-@pytest.mark.parametrize("nodes", ["postgres"], indirect=True)
+@pytest.mark.parametrize("shared_url", ["postgres"], indirect=True)
 @pytest.mark.parametrize(
     ("pair", "is_swapped"),
     [
@@ -320,7 +324,7 @@ async def test_two_changes_of_an_upload_wherever_one_is_held(
     assert nth > 1
 
 
-@pytest.mark.parametrize("nodes", ["sqlite", "postgres"], indirect=True)
+@pytest.mark.parametrize("shared_url", ["sqlite", "postgres"], indirect=True)
 @pytest.mark.parametrize(
     "pair",
     [

@@ -51,7 +51,7 @@ class Cluster:
 
     def copy(self, stopped: "Cluster") -> None:
         """Make its data what that server has, which does not run."""
-        _run("cp", "-a", str(stopped._data), str(self._data))  # noqa: SLF001  # its own kind
+        _run("cp", "-a", str(stopped._data), str(self._data))
 
     def follow(self, primary: "Cluster") -> None:
         """Make its data what that server has, and follow it."""
