@@ -183,6 +183,15 @@ def test_a_store_that_is_not_mounted_is_an_error(patient):
     assert "No such file or directory" in found["store"]
 
 
+def test_another_store_than_that_of_the_database_is_an_error(patient, tmp_path):
+    (tmp_path / "other").mkdir()
+
+    found = patient.findings("error", code=1, ENTREPOT_BLOBS__URL=f"file://{tmp_path}/other")
+
+    assert "this store is not the one that the registry's blobs are in" in found["store"]
+    assert "ENTREPOT_BLOBS__URL" in found["store"]
+
+
 def test_a_store_from_another_time_than_the_database_is_an_error(patient):
     (patient.data / "blobs" / "collection.epoch").write_text("00000000000000000007")
 

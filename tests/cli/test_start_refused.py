@@ -151,11 +151,36 @@ def test_a_second_node_with_another_secret_key_is_refused(empty_database, tmp_pa
     assert other.text not in said
 
 
-def test_a_second_node_with_the_same_secret_key_serves(empty_database, tmp_path):
-    key = {"ENTREPOT_SECRET_KEY": SecretKey.new().text}
+def test_a_second_node_with_a_store_of_its_own_is_refused(empty_database, tmp_path):
+    key = SecretKey.new().text
+    with running_server(
+        tmp_path / "first", database_url=empty_database, environment={"ENTREPOT_SECRET_KEY": key}
+    ):
+        said = refused(tmp_path / "second", database__url=empty_database, secret_key=key)
+
+    assert "this store is not the one that the registry's blobs are in" in said
+    assert "set ENTREPOT_BLOBS__URL to where they are, the same on every node" in said
+
+
+def test_a_registry_whose_blobs_are_looked_for_elsewhere_is_refused(tmp_path, data):
+    with running_server(data):
+        pass
+
+    said = refused(data, blobs__url=f"file://{tmp_path}/elsewhere")
+
+    assert "this store is not the one that the registry's blobs are in" in said
+    with running_server(data):
+        pass
+
+
+def test_a_second_node_with_the_same_secret_key_and_store_serves(empty_database, tmp_path):
+    shared = {
+        "ENTREPOT_SECRET_KEY": SecretKey.new().text,
+        "ENTREPOT_BLOBS__URL": f"file://{tmp_path}/blobs",
+    }
     with (
-        running_server(tmp_path / "first", database_url=empty_database, environment=key),
-        running_server(tmp_path / "second", database_url=empty_database, environment=key),
+        running_server(tmp_path / "first", database_url=empty_database, environment=shared),
+        running_server(tmp_path / "second", database_url=empty_database, environment=shared),
     ):
         assert not (tmp_path / "second" / "secret.key").exists()
 

@@ -29,7 +29,7 @@ from entrepot.model.stored import Segment
 from entrepot.telemetry.observe import Observe, ignore
 
 _KEY = re.compile(r"[0-9a-f]{32}")
-_ID = "store.id"
+_ID = "store.id."
 _THREADS = 32
 _SLICE_BYTES = 8 * 1024 * 1024  # hashed in one go: a wait for the rate, or the end, comes between
 
@@ -189,12 +189,13 @@ class DiskStore:
     def ids(self) -> list[str]:
         """The ids that the folder was given, sorted. Raises StorageFailed."""
         with storage_faults("read the ids of the store"):
-            return sorted(path.suffix[1:] for path in self._objects.glob(f"{_ID}.*"))
+            names = os.listdir(self._objects)
+        return sorted(name.removeprefix(_ID) for name in names if name.startswith(_ID))
 
     def add_id(self, value: str) -> None:
         """Give it one, durably. Raises StorageFull, StorageFailed."""
         with storage_faults("write an id of the store"):
-            (self._objects / f"{_ID}.{value}").touch()
+            (self._objects / f"{_ID}{value}").touch()
             sync_folder(self._objects)
 
     def staged_before(self, moment: float) -> list[str]:

@@ -16,7 +16,7 @@ from entrepot.services.objects import find_segments
 
 STORE = "store"  # a name in the table `installation`
 _LOOKED_AT = 20  # blobs, where the database knows no id yet
-_REMEDY = "set ENTREPOT_BLOBS__URL to where they are, the same on every node"
+_REMEDY = "set ENTREPOT_BLOBS__URL to where they are, the same on every node, or mount it"
 
 
 async def require_store(database: Database, store: BlobStore) -> None:
@@ -36,8 +36,8 @@ async def refuse_other_store(database: Database, store: BlobStore) -> None:
     if recorded is not None and recorded not in found:
         raise StartRefused(
             "this store is not the one that the registry's blobs are in: that one has the id"
-            f" {recorded}, this one {', '.join(found) or 'none'}; {_REMEDY}. Where everything was"
-            " moved on purpose, docs/object-stores.md says how the store gets the id"
+            f" {recorded}, this one {', '.join(found) or 'none'}; {_REMEDY}. If it was moved on"
+            " purpose, docs/object-stores.md says how the store gets the id"
         )
 
 
