@@ -206,7 +206,7 @@ def test_too_little_room_is_an_error_with_the_numbers(patient):
     found = patient.findings("error", code=1, ENTREPOT_BLOBS__LOW_WATER_BYTES="900TB")
 
     assert found.keys() == {"disk"}
-    assert "pushes are refused below 900000.0 GB" in found["disk"]
+    assert "nothing new is stored below 900000.0 GB" in found["disk"]
 
 
 def test_a_proxy_that_does_not_answer_is_an_error(patient, unused_tcp_port):

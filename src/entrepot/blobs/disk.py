@@ -189,7 +189,7 @@ class DiskStore:
     def ids(self) -> list[str]:
         """The ids that the folder was given, sorted. Raises StorageFailed."""
         with storage_faults("read the ids of the store"):
-            names = os.listdir(self._objects)
+            names = [path.name for path in self._objects.iterdir()]
         return sorted(name.removeprefix(_ID) for name in names if name.startswith(_ID))
 
     def add_id(self, value: str) -> None:

@@ -94,9 +94,9 @@ def _room(disk: _Disk, low_water: int) -> Iterator[Finding]:
     room = f"{where}: {_gigabytes(free)} of {_gigabytes(total)} free"
     inodes = status.f_favail / status.f_files if status.f_files else 1.0
     if free < low_water:
-        yield _PART.error(f"{room}; pushes are refused below {_gigabytes(low_water)}", _ROOM)
+        yield _PART.error(f"{room}; nothing new is stored below {_gigabytes(low_water)}", _ROOM)
     elif free < 2 * low_water:
-        yield _PART.warning(f"{room}; pushes are refused below {_gigabytes(low_water)}", _ROOM)
+        yield _PART.warning(f"{room}; nothing new is stored below {_gigabytes(low_water)}", _ROOM)
     elif inodes < _FEW_INODES:
         yield _PART.warning(
             f"{where}: {inodes:.1%} of its inodes are free, and each blob takes one",
