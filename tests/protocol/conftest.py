@@ -1,7 +1,7 @@
 """Registries for the whole session, one per database and openness; every test in each mode.
 
-Tests of uploads and of blobs run on an object store as well, in one mode and on one database: what
-that changes is behind both.
+Tests of uploads and of blobs run on an object store as well, in one mode and with PostgreSQL: what
+differs there is behind both.
 """
 
 import secrets
@@ -98,9 +98,10 @@ def postgres_registries(tmp_path_factory, postgres_server):
 
 
 @pytest.fixture(scope="session")
-def objects_registries(tmp_path_factory, object_server):
+def objects_registries(tmp_path_factory, postgres_server, object_server):
     with ExitStack() as stack:
-        yield Registries(tmp_path_factory.mktemp("objects"), "", stack, object_server)
+        folder = tmp_path_factory.mktemp("objects")
+        yield Registries(folder, postgres_server, stack, object_server)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The services on a database of each kind, with a clock that the test turns.
 
-Tests of what becomes of content run on an object store as well.
+Tests of what becomes of content run on an object store as well, with PostgreSQL.
 """
 
 from types import SimpleNamespace
@@ -44,8 +44,15 @@ ON_OBJECTS = (
 def pytest_generate_tests(metafunc):
     is_for_both = metafunc.module.__name__.rpartition(".")[2] in ON_OBJECTS
     if is_for_both and "store_kind" in metafunc.fixturenames:
-        kinds = ["disk", pytest.param("objects", marks=pytest.mark.slow)]
-        metafunc.parametrize("store_kind", kinds)
+        metafunc.parametrize(
+            ("store_kind", "database_url"),
+            [
+                ("disk", "sqlite"),
+                ("disk", "postgres"),
+                pytest.param("objects", "postgres", marks=pytest.mark.slow),
+            ],
+            indirect=["database_url"],
+        )
 
 
 @pytest.fixture
