@@ -6,7 +6,7 @@ import pytest
 
 from entrepot.db import blobs
 from entrepot.model.clock import DAY, HOUR
-from entrepot.model.errors import ManifestBlobUnknown, ObjectMissing, StorageFailed
+from entrepot.model.errors import ManifestBlobUnknown, ObjectMissing, StorageFailed, Unavailable
 from entrepot.services.access import OPERATOR
 from entrepot.services.objects import Objects
 from entrepot.services.scrub import Pace, Scrub, ScrubLimits
@@ -208,6 +208,20 @@ async def test_a_store_that_is_away_is_not_an_empty_one(world, reading):
     with pytest.raises(StorageFailed):
         await reading.open(digest)
 
+    assert await reading.damaged() == []
+
+
+async def test_what_an_object_store_says_is_told(world, reading, monkeypatch):
+    async def refuse(*_):
+        raise Unavailable("the object store does not answer", store="503 SlowDown")
+
+    await world.upload(OPERATOR, HERE, CONTENT)
+    monkeypatch.setattr(world.store, "read_back", refuse)
+
+    (found,) = [each async for each in reading.scrub.all()]
+
+    assert found.outcome == "unreadable"
+    assert "503 SlowDown" in found.error
     assert await reading.damaged() == []
 
 

@@ -87,7 +87,7 @@ class Objects:
         self._running: dict[str, asyncio.Task[Found]] = {}
 
     async def open(self, blob: LinkedBlob) -> File | Stored:
-        """Where the blob's bytes are. Raises ObjectMissing, StorageFailed."""
+        """Where the blob's bytes are. Raises ObjectMissing, StorageFailed, Unavailable."""
         if blob.is_damaged and blob.stamp is None:
             raise _damaged(blob)
         try:
@@ -109,16 +109,16 @@ class Objects:
         return file
 
     async def read(self, blob: LinkedBlob) -> bytes:
-        """All bytes of a small blob. Raises ObjectMissing, StorageFailed."""
+        """All bytes of a small blob. Raises ObjectMissing, StorageFailed, Unavailable."""
         return b"".join([piece async for piece in pieces_of(await self.open(blob))])
 
     async def examine(
         self, blob: LinkedBlob, pause: Callable[[int], Awaitable[None]] | None = None
     ) -> Found:
-        """Read the object again and note how it is. Raises ObjectMissing, StorageFailed.
+        """Read the object again and note how it is.
 
         `pause` is awaited after each slice, with its bytes. A store that fails proves nothing: then
-        nothing is noted.
+        nothing is noted. Raises ObjectMissing, StorageFailed, Unavailable.
         """
         digest = Digest.parse(blob.digest)
         try:

@@ -214,7 +214,8 @@ class Scrub:
             outcome, why = "damaged", error.message
         except (StorageFailed, Unavailable) as error:
             # A store that fails proves nothing: look again later.
-            outcome, why = "unreadable", f"{error.message} ({error.__cause__})"
+            said = error.values.get("store") or error.__cause__  # of an object store its own words
+            outcome, why = "unreadable", f"{error.message} ({said})"
             self._observe("failures", 1)
             log.warning("object.unreadable", digest=blob.digest, key=blob.storage_key, error=why)
         if blob.size < _LEAST_BYTES:
