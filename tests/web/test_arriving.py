@@ -6,7 +6,7 @@ import pytest
 
 from entrepot.model.errors import ClientGone, RangeInvalid, UpstreamDown
 from entrepot.model.ranges import ByteRange
-from entrepot.web.answers import Answer, send_answer
+from entrepot.web.answers import Answer, begin, send_answer
 from entrepot.web.conditions import answer_file
 from tests.web.requests import Script, Sent, request_with
 
@@ -82,6 +82,33 @@ async def test_headers_do_not_wait_for_the_first_byte():
         "http.response.body",
     ]
     sending.cancel()
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [None, [ByteRange(5, 9)], [ByteRange(600, 1300), ByteRange(1, 3)]],
+)
+async def test_an_answer_that_has_begun_is_the_same(ranges):
+    body, sent, same = Played(), Sent(), Sent()
+
+    await send_answer(await begin(Answer(206, [TYPE], body, ranges)), request_with(), sent.send)
+    await send_answer(Answer(206, [TYPE], Played(), ranges), request_with(), same.send)
+
+    assert len(sent.body) == len(same.body)
+    assert sent.headers[b"content-length"] == same.headers[b"content-length"]
+    assert ranges is not None or sent.body == CONTENT
+    assert body.closed == 1
+    assert is_ended(sent)
+
+
+@pytest.mark.parametrize(("at", "ranges"), [(0, None), (512, [ByteRange(512, 600)])])
+async def test_an_answer_without_its_first_bytes_does_not_begin(at, ranges):
+    body = Played(breaks_at=at)
+
+    with pytest.raises(UpstreamDown):
+        await begin(Answer(200, [TYPE], body, ranges))
+
+    assert body.closed == 1
 
 
 async def test_a_reader_who_leaves_while_it_waits_is_let_go():
