@@ -120,6 +120,7 @@ class Caching:
         fetch = self._settings.fetch
         limits = FetchLimits(
             grace=min(self._grace, self._idle),
+            delay=self._settings.collection.delay_seconds * SECOND,
             finish_bytes=fetch.finish_bytes,
             spool_bytes=fetch.spool_bytes,
             take_over_seconds=fetch.take_over_seconds,

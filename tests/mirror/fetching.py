@@ -14,6 +14,7 @@ import uvicorn
 
 from entrepot.blobs.disk import DiskStore
 from entrepot.blobs.node import node_id
+from entrepot.blobs.objects import ObjectStore
 from entrepot.blobs.spool import SpoolFolder
 from entrepot.db import repositories, upstream_states, upstreams
 from entrepot.db.connect import connect
@@ -21,11 +22,12 @@ from entrepot.identity.keys import KeyRing, SecretKey
 from entrepot.identity.seal import Seal
 from entrepot.identity.tokens import new_token
 from entrepot.model.access import Kind, Place
-from entrepot.model.clock import DAY, SystemClock
+from entrepot.model.clock import DAY, HOUR, SystemClock
 from entrepot.model.digests import Digest
 from entrepot.model.ids import new_id
 from entrepot.model.upstreams import AuthKind, Challenge, Handshake, Source, Upstream
 from entrepot.ops.relay import RelaySurface
+from entrepot.services.collection_guard import CollectionGuard
 from entrepot.services.fetch_lead import FetchLimits, Means
 from entrepot.services.fetch_relay import Relays
 from entrepot.services.fetch_sweep import FetchSweep
@@ -33,10 +35,12 @@ from entrepot.services.fetches import Fetches
 from entrepot.services.objects import Objects
 from entrepot.services.remotes import Remotes
 from entrepot.services.tenancy import Tenancy
+from entrepot.services.tombstones import Tombstones
 from entrepot.services.upstream_counts import UpstreamCounts
 from entrepot.telemetry.metrics import Metrics
 from entrepot.upstream.nodes import Nodes
 from entrepot.upstream.outbound import Outbound
+from tests.support.clock import FakeClock
 
 RING = KeyRing(SecretKey.of(b"k" * 32))
 UNLIMITED = 1 << 60
@@ -53,8 +57,11 @@ class Worker:
         self.data = data
         self.clock = SystemClock()
         self.database = connect(registry.database_url, pool_size=4)
-        self.store = DiskStore(registry.blobs, data / "uploads", low_water_bytes=0)
-        self.store.prepare()
+        if registry.place is None:
+            self.store = DiskStore(registry.blobs, data / "uploads", low_water_bytes=0)
+            self.store.prepare()
+        else:
+            self.store = ObjectStore(registry.place)
         self.spools = SpoolFolder(data / "spool", low_water_bytes=0)
         self.spools.prepare()
         self.outbound = Outbound(allow=[ip_network("127.0.0.0/8")])
@@ -75,7 +82,7 @@ class Worker:
             self.spools,
             self.remotes,
             self.clock,
-            FetchLimits(grace=DAY, **limits),
+            FetchLimits(grace=DAY, delay=HOUR, **limits),
             leader=secrets.token_hex(4),
             node=node_id(data / "node.id"),
             node_url=url,
@@ -125,11 +132,12 @@ async def drained(found, content=None):
 
 
 class Fleet:
-    """A registry with an upstream, and its workers."""
+    """A registry with an upstream, and its workers; its objects are in a folder, or at a place."""
 
-    def __init__(self, database_url, folder, upstream):
+    def __init__(self, database_url, folder, upstream, place=None):
         self.database_url = database_url
         self.folder = folder
+        self.place = place
         self.blobs = folder / "blobs"
         self.upstream = upstream
         self.workers = []
@@ -209,6 +217,22 @@ class Fleet:
         )
         return [row[0] for row in found]
 
+    async def buried(self):
+        """The keys of objects that are to be deleted, should they be there."""
+        return {key for (key,) in await self.rows("SELECT storage_key FROM tombstones")}
+
+    async def kept(self):
+        """The objects in the folder that are not."""
+        buried = await self.buried()
+        return [path for path in self.blobs.glob("*/*") if path.name not in buried]
+
+    async def collect(self):
+        """Delete what is due within two hours."""
+        database, store = self.workers[-1].database, self.workers[-1].store
+        clock = FakeClock()
+        clock.advance(2 * HOUR)
+        await Tombstones(database, store, clock, CollectionGuard(database, store)).remove_due()
+
     async def settled(self):
         """Wait until no fetch runs, and hash the whole store."""
         while any(worker.fetches._tasks for worker in self.workers):
@@ -240,9 +264,9 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet_before(upstream, database_url, folder):
+async def fleet_before(upstream, database_url, folder, place=None):
     """A registry without workers yet."""
-    fleet = Fleet(database_url, folder, upstream)
+    fleet = Fleet(database_url, folder, upstream, place)
     try:
         yield fleet
     finally:

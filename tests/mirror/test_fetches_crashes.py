@@ -6,9 +6,32 @@ import os
 import pytest
 
 from entrepot.blobs.answers import File
+from entrepot.db import fetches
 from entrepot.model.digests import Digest
+from entrepot.model.errors import Unavailable
+from entrepot.services.fetch_holders import source_of
 from entrepot.services.fetch_lead import Leading
-from tests.mirror.fetching import put
+from tests.blobs.places import PREFIX, place_of
+from tests.mirror.fetching import fleet_before, put
+from tests.support import s3_faults
+from tests.support.kept import KeptObjects
+
+_BUSY = s3_faults.refused(503, "SlowDown")
+
+
+@pytest.fixture
+async def far_fleet(sqlite_path, tmp_path, upstream, bucket, s3_proxy):
+    """A registry whose objects are in a bucket, which fails when it is told to."""
+    place = place_of(bucket.behind(s3_proxy.origin))
+    async with fleet_before(upstream, f"sqlite:///{sqlite_path}", tmp_path, place) as fleet:
+        yield fleet
+        s3_proxy.mend()
+
+
+@pytest.fixture
+def objects(bucket):
+    """The keys of what lies in the bucket."""
+    return lambda: set(KeptObjects(bucket, f"{PREFIX}/").objects())
 
 
 @pytest.fixture
@@ -59,7 +82,7 @@ async def test_a_leader_killed_while_it_stores_leaves_nothing_behind(
     await fleet.settled()
 
     assert again == content
-    assert len(list(fleet.blobs.glob("*/*"))) == 1
+    assert len(await fleet.kept()) == 1
     assert isinstance(await second.fetches.join(repository, Digest.parse(digest)), File)
 
 
@@ -121,3 +144,139 @@ async def test_spools_on_another_file_system_are_copied(fleet, upstream, monkeyp
     file = await worker.fetches.join(repository, Digest.parse(digest))
     assert isinstance(file, File)
     assert file.path.read_bytes() == content
+
+
+@pytest.mark.slow
+async def test_what_a_store_has_of_a_fetch_that_failed_is_deleted(
+    far_fleet, upstream, objects, s3_proxy
+):
+    worker = await far_fleet.worker()
+    content, digest = put(upstream)
+    repository = await far_fleet.repository()
+    s3_proxy.on("HeadObject", _BUSY, times=None)  # it is there, and nobody knows
+
+    assert await worker.read(repository, digest) == content
+    await far_fleet.settled()
+    s3_proxy.mend()
+
+    left = objects()
+    assert len(left) == 1
+    assert await far_fleet.buried() == left
+    await far_fleet.collect()
+    assert not objects()
+    assert await worker.read(repository, digest) == content
+    await far_fleet.settled()
+    assert await far_fleet.holders(digest) == [repository.id]
+
+
+async def test_an_object_whose_row_could_not_be_written_is_deleted(fleet, upstream, monkeypatch):
+    worker = await fleet.worker()
+    content, digest = put(upstream)
+    repository = await fleet.repository()
+
+    async def fail(*_):
+        raise Unavailable("the database is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Leading, "_store", fail)
+        assert await worker.read(repository, digest) == content
+        await fleet.settled()
+
+    (left,) = fleet.blobs.glob("*/*")
+    assert await fleet.buried() == {left.name}
+    await fleet.collect()
+    assert not left.exists()
+    assert await worker.read(repository, digest) == content
+    await fleet.settled()
+    assert len(await fleet.kept()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["taken over", "swept"])
+async def test_a_store_that_fails_keeps_nobody_from_ending_what_the_dead_began(
+    far_fleet, upstream, objects, s3_proxy, monkeypatch, how
+):
+    first = await far_fleet.worker(take_over_seconds=0.5)
+    content, digest = put(upstream)
+    repository = await far_fleet.repository()
+    stored, adopt = asyncio.Event(), first.store.adopt
+
+    async def stop(spool, key):
+        await adopt(spool, key)
+        stored.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(first.store, "adopt", stop)
+    assert await first.read(repository, digest) == content
+    await stored.wait()
+    await first.die()
+    left = objects()
+    s3_proxy.on("DeleteObject", _BUSY, times=None)
+
+    second = await far_fleet.worker(take_over_seconds=0.5)
+    if how == "swept":
+        monkeypatch.setattr("entrepot.services.fetch_sweep._SECONDS", 0.0)
+        assert await second.sweep() == 1
+    assert await second.read(repository, digest) == content
+    await far_fleet.settled()
+    s3_proxy.mend()
+
+    assert await far_fleet.buried() == left
+    await far_fleet.collect()
+    assert len(objects()) == 1
+    assert not objects() & left
+    assert await second.read(repository, digest) == content
+
+
+async def test_what_a_leader_stores_that_was_given_up_long_ago_is_deleted(
+    fleet, upstream, monkeypatch
+):
+    monkeypatch.setattr("entrepot.services.fetch_sweep._SECONDS", 0.0)
+    first, second = await fleet.worker(), await fleet.worker()
+    content, digest = put(upstream)
+    repository = await fleet.repository()
+    begun, goes_on, adopt = asyncio.Event(), asyncio.Event(), first.store.adopt
+
+    async def wait(spool, key):
+        begun.set()
+        await goes_on.wait()
+        return await adopt(spool, key)
+
+    monkeypatch.setattr(first.store, "adopt", wait)
+    assert await first.read(repository, digest) == content
+    await begun.wait()
+    assert await second.sweep() == 1
+    await fleet.collect()
+    assert not await fleet.buried()
+
+    goes_on.set()
+    await fleet.settled()
+
+    (left,) = fleet.blobs.glob("*/*")
+    assert await fleet.holders(digest) == []
+    assert await fleet.buried() == {left.name}
+    await fleet.collect()
+    assert not left.exists()
+
+
+async def test_a_take_over_that_nobody_heard_of_is_the_same_again(fleet):
+    worker = await fleet.worker()
+    repository = await fleet.repository()
+    upstream_id, digest = source_of(repository).upstream_id, "sha256:0"
+    node = {"repository_id": repository.id, "leader": "one", "node": "n", "node_url": ""}
+
+    async def work(tx):
+        seen = await fetches.claim(
+            tx, upstream_id=upstream_id, digest=digest, id="a" * 32, now=1, **node
+        )
+        for _ in range(2):
+            assert await fetches.take_over(tx, seen, id="b" * 32, **node)
+            yield await fetches.find(tx, upstream_id, digest)
+
+    async def both(tx):
+        return [row async for row in work(tx)]
+
+    first, again = await worker.database.write(both)
+
+    assert first == again
+    await worker.database.write(lambda tx: fetches.delete(tx, "b" * 32))

@@ -121,7 +121,7 @@ async def take_over(
         """
         UPDATE fetches
            SET id = :id, repository_id = :repository_id, leader = :leader, node = :node,
-               node_url = :node_url, beat = beat + 1
+               node_url = :node_url, beat = :seen_beat + 1
          WHERE upstream_id = :upstream_id
            AND digest = :digest
            AND (id = :seen_id AND beat = :seen_beat OR id = :id)

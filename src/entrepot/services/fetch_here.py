@@ -18,6 +18,7 @@ from entrepot.model.errors import (
     UpstreamMissing,
     UpstreamRefused,
 )
+from entrepot.services.fetch_ends import bury
 from entrepot.services.fetch_follow import Following
 from entrepot.services.fetch_holders import Holders, source_of
 from entrepot.services.fetch_lead import Leading, Means
@@ -217,32 +218,41 @@ class Fetch:
         return blob is not None and is_whole(self._means.store, blob)
 
     async def _lead(self, id: str, spool: Spool, *, is_listed: bool = True) -> None:  # noqa: A002
+        leading = Leading(
+            self._means,
+            id,
+            source_of(self._first),
+            self._digest,
+            self.holders.proved,
+            self.progress,
+            is_listed=is_listed,
+        )
         try:
             self.progress.read_from(spool.view())
-            await Leading(
-                self._means,
-                id,
-                source_of(self._first),
-                self._digest,
-                self.holders.proved,
-                self.progress,
-                is_listed=is_listed,
-            ).run(spool)
+            await leading.run(spool)
         except asyncio.CancelledError:
             self._is_left = True  # this process stops: whoever comes next may go on
             raise
         except BaseException:
             # First the row, so that whoever sees the spool go may lead at once.
-            await self._end(id)
+            await self._end(id, may_be_stored=leading.may_be_stored)
             raise
         finally:
             await self._let_go(spool)
 
-    async def _end(self, id: str) -> None:  # noqa: A002
+    async def _end(self, id: str, *, may_be_stored: bool) -> None:  # noqa: A002
+        async def work(tx: Transaction) -> None:
+            await fetches.delete(tx, id)
+            if may_be_stored:
+                await bury(tx, id, str(self._digest), due_at=self._due_at())
+
         try:
-            await self._means.database.write(lambda tx: fetches.delete(tx, id), durable=False)
+            await self._means.database.write(work, durable=False)
         except EntrepotError as error:
             log.warning("fetch.row_left", digest=str(self._digest), error=error.message)
+
+    def _due_at(self) -> int:
+        return self._means.clock.now() + self._means.limits.delay
 
     async def _let_go(self, spool: Spool) -> None:
         if not self._is_left:
@@ -304,7 +314,7 @@ class Fetch:
         """Lead instead of a leader that is gone; who leads then, perhaps another after all."""
 
         async def work(tx: Transaction) -> FetchRow | None:
-            await fetches.take_over(
+            if await fetches.take_over(
                 tx,
                 row,
                 id=new_id,
@@ -312,7 +322,9 @@ class Fetch:
                 leader=self._means.leader,
                 node=self._means.node,
                 node_url=self._means.node_url,
-            )
+            ):
+                # What its leader may have stored and not told.
+                await bury(tx, row.id, row.digest, due_at=self._due_at())
             return await fetches.find(tx, row.upstream_id, row.digest)
 
         try:
@@ -329,6 +341,4 @@ class Fetch:
                 upstream=self._upstream_id,
                 at=spool.size,
             )
-            # What its leader may have stored and not told: nobody can point at that any more.
-            await asyncio.to_thread(self._means.store.remove, row.id)
         return leader

@@ -10,7 +10,7 @@ import structlog
 
 from entrepot.blobs.spool import Spool, SpoolFolder
 from entrepot.blobs.store import BlobStore
-from entrepot.db import blobs, fetches, repositories
+from entrepot.db import fetches, repositories
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Repository
 from entrepot.model.clock import Clock
@@ -23,6 +23,7 @@ from entrepot.model.errors import (
     UpstreamDown,
 )
 from entrepot.model.upstreams import Source
+from entrepot.services.fetch_ends import bury
 from entrepot.services.fetch_fill import Filling
 from entrepot.services.fetch_progress import Progress
 from entrepot.services.holdings import hold_blob, keep_object
@@ -93,10 +94,12 @@ class Abandoned(UpstreamDown):
 class FetchLimits:
     """Sizes in bytes, times in seconds. `grace` protects a blob that nothing references yet, µs.
 
+    `delay` is how long an object stays that a fetch may have left, in µs.
     `finish_bytes`: a fetch that nobody waits for ends when it has more than these to go.
     """
 
     grace: int
+    delay: int
     finish_bytes: int
     spool_bytes: int
     take_over_seconds: float = 10.0
@@ -121,7 +124,8 @@ class Means:
 class Leading:
     """One fetch that this process leads. `id` is its row's, and the key of the object to be.
 
-    Not `is_listed`: another node leads as well, and we cannot reach it.
+    Not `is_listed`: another node leads as well, and we cannot reach it. What it stores counts, and
+    who has no row stores nothing.
     """
 
     def __init__(
@@ -146,6 +150,7 @@ class Leading:
         self._telling: asyncio.Task[None] | None = None
         self._is_whole = False
         self._is_abandoned = False
+        self.may_be_stored = False  # whether the store may have the object, or get it late
 
     async def run(self, spool: Spool) -> None:
         """Fetch, check and store. Raises UpstreamError, StorageFull, StorageFailed, Unavailable."""
@@ -285,28 +290,30 @@ class Leading:
         self._require_right(spool)
         spool.seal()
         self._progress.reach(spool.size, is_right=True)
-        stamp = await self._means.store.adopt(spool, self._id)
         size = spool.size
-        if not await self._means.database.write(lambda tx: self._store(tx, size, stamp)):
-            # Another process leads by now and stores its own; nobody points at ours.
-            await asyncio.to_thread(self._means.store.remove, self._id)
+        if self._is_listed:
+            self.may_be_stored = True
+            stamp = await self._means.store.adopt(spool, self._id)
+            await self._means.database.write(lambda tx: self._store(tx, size, stamp))
         log.info(
             "blob.fetched", digest=str(self._digest), size=size, upstream=self._source.upstream_id
         )
 
-    async def _store(self, tx: Transaction, size: int, stamp: int) -> bool:
-        """Make the object a blob of those who asked; False when it is not to be one."""
+    async def _store(self, tx: Transaction, size: int, stamp: int) -> None:
+        """Make the object a blob of those who asked."""
         digest, now = str(self._digest), self._means.clock.now()
-        if not await fetches.delete(tx, self._id) and self._is_listed:
-            return await blobs.is_key_known(tx, self._id)  # we were here before
         due_at = now + self._means.limits.grace
-        found = [
-            holder
-            for id_ in sorted(self._holders)
-            if (holder := await repositories.find_by_id(tx, id_)) is not None
-        ]
+        found: list[Repository] = []
+        if await fetches.delete(tx, self._id):
+            found = [
+                holder
+                for id_ in sorted(self._holders)
+                if (holder := await repositories.find_by_id(tx, id_)) is not None
+            ]
         if not found:
-            return False
+            # Nobody is left who asked, or another leads by now; or we were here before.
+            await bury(tx, self._id, digest, due_at=now + self._means.limits.delay)
+            return
         await keep_object(
             tx,
             self._means.store,
@@ -319,7 +326,6 @@ class Leading:
         )
         for holder in found:
             await hold_blob(tx, holder, digest, size, now=now, protected_until=due_at)
-        return True
 
     async def _watch(self, spool: Spool, fetching: "asyncio.Task[object] | None") -> None:
         """Show that we live, and end the fetch when nobody wants it and much is missing."""

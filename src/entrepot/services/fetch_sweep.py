@@ -3,7 +3,9 @@
 import asyncio
 
 from entrepot.db import fetches
+from entrepot.db.database import Transaction
 from entrepot.db.fetches import FetchRow
+from entrepot.services.fetch_ends import bury
 from entrepot.services.fetch_lead import Means
 
 _SECONDS = 60.0  # without a beat; whoever wanted the blob has taken the fetch over long before
@@ -33,13 +35,15 @@ class FetchSweep:
         return removed
 
     async def _remove_row(self, row: FetchRow) -> bool:
-        if not await self._means.database.write(
-            lambda tx: fetches.delete_dead(tx, row), durable=False
-        ):
-            return False
-        # Its leader may have stored the bytes; without the row nothing can point at them.
-        await asyncio.to_thread(self._means.store.remove, row.id)
-        return True
+        """Whether the fetch is at its end, by us or by itself."""
+
+        async def work(tx: Transaction) -> bool:
+            if await fetches.delete_dead(tx, row):
+                due_at = self._means.clock.now() + self._means.limits.delay
+                await bury(tx, row.id, row.digest, due_at=due_at)
+            return await fetches.find_by_id(tx, row.id) is None
+
+        return await self._means.database.write(work, durable=False)
 
     def _remove_spools(self, known: set[str]) -> int:
         """Those that no row names and nobody writes: writers hold theirs before they have a row."""
