@@ -14,6 +14,7 @@ from entrepot.blobs.objects import ObjectStore
 from entrepot.model.errors import EntrepotError, ObjectMissing, StorageFailed, Unavailable
 from entrepot.model.stored import Segment
 from tests.blobs.places import PREFIX, Session, objects_of, pieces_of, place_of, put, read
+from tests.support import s3_faults
 
 pytestmark = pytest.mark.slow
 
@@ -197,6 +198,28 @@ async def test_a_store_that_refuses_is_no_missing_object_and_clients_learn_nothi
 async def test_what_is_not_there_is_missing_and_not_a_fault(object_store):
     with pytest.raises(ObjectMissing):
         await object_store.open([Segment(0, 5, KEY)]).piece(0, 5)
+
+
+async def test_a_404_of_what_stands_before_the_store_says_nothing_of_an_object(bucket, s3_proxy):
+    store = ObjectStore(place_of(bucket.behind(s3_proxy.origin)))
+    placed = await put(store, b"bytes")
+    (listed,) = store.listed(placed.key[:2])
+    s3_proxy.on("*", s3_faults.astray(), times=None)
+
+    for attempt in (
+        lambda: put(store, b"others"),
+        lambda: read(store, placed, 5),
+        lambda: store.read_back([Segment(0, 5, placed.key)], "sha256"),
+        lambda: asyncio.to_thread(store.require, placed.key, 5),
+        lambda: asyncio.to_thread(store.is_there, listed),
+        lambda: asyncio.to_thread(store.remove, placed.key),
+    ):
+        with pytest.raises(StorageFailed):
+            await attempt()
+    s3_proxy.mend()
+
+    assert await read(store, placed, 5) == b"bytes"
+    store.close()
 
 
 _LEAVE = """

@@ -53,8 +53,10 @@ def _said(status: int, code: str = "", message: str = "") -> Exception:
     ("error", "meaning"),
     [
         (_said(404, "NoSuchKey"), ObjectMissing),
-        (_said(404), ObjectMissing),
-        (FileNotFoundError("Object at location x not found"), ObjectMissing),
+        (_said(404, "BlobNotFound"), ObjectMissing),
+        (FileNotFoundError(_said(404, "NoSuchKey")), ObjectMissing),
+        (_said(404), StorageFailed),
+        (FileNotFoundError("Object at location x not found"), StorageFailed),
         (_said(416, "InvalidRange"), ObjectMissing),
         (_said(404, "NoSuchBucket"), StorageFailed),
         (_said(403, "AccessDenied"), StorageFailed),

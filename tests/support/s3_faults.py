@@ -35,6 +35,13 @@ def refused(status: int, code: str) -> Fault:
     return Fault(f"refused {status} {code}", instead=_error(status, code))
 
 
+def astray() -> Fault:
+    """Answered by something before the store, which knows no objects."""
+    body = b"<html><body><h1>404 Not Found</h1></body></html>"
+    headers = (("Content-Type", "text/html"), ("Content-Length", str(len(body))))
+    return Fault("astray", instead=(Head("HTTP/1.1 404 Not Found", headers), body))
+
+
 def swallowed() -> Fault:
     """Said to be done, and not done: a part or an object that is lost."""
     done = Head("HTTP/1.1 200 OK", (("ETag", f'"{"0" * 32}"'), ("Content-Length", "0")))

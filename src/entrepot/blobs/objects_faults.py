@@ -20,8 +20,8 @@ REFUSALS = (BaseError, OSError, NotImplementedError)
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,80})</Code>|\(code: (\w{1,80})\)")
 _MESSAGE = re.compile(r"<Message>([^<\n]{1,300})")
-# Of a 404 that says nothing about an object: what it should lie in, or come by, is gone.
-_NO_WAY_THERE = frozenset({"NoSuchBucket", "ContainerNotFound", "NoSuchUpload"})
+# Only with these a 404 is about an object: others are about a bucket, or of what stands before it.
+_NO_OBJECT = frozenset({"NoSuchKey", "BlobNotFound"})
 _BUSY = frozenset({"InternalError", "SlowDown"})
 _LATER = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 _LONGEST = 300
@@ -38,8 +38,8 @@ class Refusal:
 
     @property
     def is_missing(self) -> bool:
-        """Whether an object is not there, of a bucket that is."""
-        return self.status == HTTPStatus.NOT_FOUND and self.code not in _NO_WAY_THERE
+        """Whether the store itself says that an object is not there; to HEAD it says nothing."""
+        return self.status == HTTPStatus.NOT_FOUND and self.code in _NO_OBJECT
 
     @property
     def is_passing(self) -> bool:

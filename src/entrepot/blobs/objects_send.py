@@ -18,7 +18,7 @@ from entrepot.blobs.objects_faults import (
 )
 from entrepot.blobs.objects_place import Way
 from entrepot.blobs.threads import finish, settle
-from entrepot.model.errors import ObjectMissing, StorageFailed
+from entrepot.model.errors import StorageFailed
 
 MIB = 1024 * 1024
 _LEAST_PART = 5 * MIB  # S3 takes no less, but for the last one
@@ -139,12 +139,12 @@ class Sender:
     async def _find(self, name: str, size: int) -> None:
         """Raise StorageFailed unless the object is there and whole: a 200 may be a lie."""
         for wait in pauses(_LOOKS):
-            try:
-                with store_faults("look at a new object", name):
+            with store_faults("look at a new object", name):
+                try:
                     found = await self._asks.head_async(name)
-            except ObjectMissing:
-                await asyncio.sleep(wait)
-                continue
+                except FileNotFoundError:
+                    await asyncio.sleep(wait)
+                    continue
             if found["size"] == size:
                 return
             message = "the registry's object store kept another number of bytes; try again"
