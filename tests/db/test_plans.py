@@ -10,6 +10,7 @@ from entrepot.db import (
     audit,
     blobs,
     eviction,
+    fsck,
     invitations,
     lookups,
     manifests,
@@ -26,6 +27,7 @@ from entrepot.db import (
     tag_patterns,
     tags,
     tokens,
+    tombstones,
     unused,
     usage,
 )
@@ -333,3 +335,13 @@ def test_retention_walks_no_more_rows_than_it_returns(explaining, question):
     assert any(step.startswith(expected) for step in plan), plan
     tables = {"t", "m", "o", "r", "l", "u", "f", "p"}
     assert not [step for step in plan if step.startswith("SCAN") and step.split()[1] in tables]
+
+
+def test_what_is_to_be_deleted_is_looked_up_among_blobs_and_segments(explaining):
+    asyncio.run(tombstones.find_due(explaining, now=1, limit=100))
+    asyncio.run(fsck.find_unknown(explaining, ["a"]))
+
+    due, unknown = explaining.plans
+    assert not [step for step in due if step.startswith("SCAN")]
+    walked = [step.split()[1] for step in unknown if step.startswith("SCAN")]
+    assert walked == ["json_each", "uploads"]  # few, and once

@@ -15,7 +15,9 @@ from psycopg import sql
 from entrepot.app import Application, prepare
 from entrepot.config import load
 from entrepot.db import postgres
-from entrepot.model.clock import SystemClock
+from entrepot.model.clock import DAY, HOUR, SystemClock
+from entrepot.services.collection_guard import CollectionGuard
+from entrepot.services.fsck import Finding, Fsck, FsckLimits
 from tests.support.invariants import check_invariants
 from tests.support.postgres import new_database
 from tests.support.server import OCI_INDEX, OCI_MANIFEST, basic, digest_of
@@ -166,8 +168,9 @@ async def rows_of(url: str) -> dict[str, int]:
     return {name: count for name, count in counts.items() if name not in _MOMENTARY}
 
 
-async def run(url: str, data, switch, *, is_losing: bool) -> list[tuple[str, int]]:
-    """All requests on a new registry; what each was answered first."""
+@contextlib.asynccontextmanager
+async def registry(url: str, data):
+    """A new registry, and somebody who asks it."""
     data.mkdir()
     environment = {
         "ENTREPOT_DATA": str(data),
@@ -187,13 +190,32 @@ async def run(url: str, data, switch, *, is_losing: bool) -> list[tuple[str, int
                 headers=basic((data / "admin.token").read_text().strip()),
             )
         )
-        clients = Clients(http)
+        yield app, Clients(http)
+    check_invariants(url, data)
+
+
+async def run(url: str, data, switch, *, is_losing: bool) -> list[tuple[str, int]]:
+    """All requests on a new registry; what each was answered first."""
+    async with registry(url, data) as (_, clients):
         switch["is_on"] = is_losing
         await clients.push_and_delete()
         await clients.manage()
         switch["is_on"] = False
-    check_invariants(url, data)
     return clients.answers
+
+
+async def fsck(app: Application, *, repair: bool) -> list[Finding]:
+    """What does not fit together."""
+    check = Fsck(
+        app.database,
+        app.store,
+        SystemClock(),
+        CollectionGuard(app.database, app.store),
+        FsckLimits(DAY, HOUR),
+        repair=repair,
+        progress=lambda *_: None,
+    )
+    return [finding async for finding in check.run()]
 
 
 async def test_lost_answers_to_commits_change_no_outcome(
@@ -213,3 +235,26 @@ async def test_lost_answers_to_commits_change_no_outcome(
     for (step, status), (_, heard) in zip(expected, answers, strict=True):
         is_push = not step.startswith("DELETE") and " /v2/" in step
         assert heard == status or (heard == 503 and not is_push), (step, status, heard)
+
+
+async def test_what_fsck_mends_is_mended_once(postgres_url, tmp_path, losing):
+    async with registry(postgres_url, tmp_path / "data") as (app, clients):
+        await clients.push_and_delete()
+        for sql in (
+            "UPDATE organisation_content SET holders = holders + 2",
+            "UPDATE byte_deltas SET bytes = bytes + 11, tags = tags + 3",
+            """
+            INSERT INTO tombstones (storage_key, digest, size, due_at)
+            SELECT storage_key, digest, 0, 1
+              FROM blobs
+            """,
+        ):
+            await app.database.write(lambda tx, sql=sql: tx.execute(sql))
+
+        losing["is_on"] = True
+        found = await fsck(app, repair=True)
+        losing["is_on"] = False
+
+        assert losing["lost"] >= len(found) > 3
+        assert all(finding.is_mended for finding in found)
+        assert await fsck(app, repair=False) == []

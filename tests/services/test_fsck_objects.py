@@ -2,7 +2,7 @@
 
 import pytest
 
-from entrepot.db import installation
+from entrepot.db import installation, tombstones
 from entrepot.model.clock import DAY, HOUR
 from entrepot.model.digests import Digest
 from entrepot.services.access import OPERATOR
@@ -137,6 +137,30 @@ async def test_an_object_that_nothing_knows_goes_once_it_is_old(world, bench):
 
     assert (finding.what, finding.is_mended) == (stray, True)
     assert stray not in world.kept.objects()
+
+
+async def test_what_writers_left_is_known_for_as_long_as_their_upload(world, bench):
+    session = await bench.open(b"an open upload")
+    uploads = [session.storage_key, (await bench.segments())[-1].partition(".")[0]]
+    for upload_key in uploads:
+        bench.put(bench.name_of(f"{upload_key}.12345678"), b"of a writer that lost")
+    world.clock.advance(2 * DAY)
+
+    assert await bench.fsck(repair=True) == []
+
+
+async def test_a_segment_that_is_to_be_deleted_is_kept(world, bench):
+    key, _ = await bench.segments()
+    await world.database.write(
+        lambda tx: tombstones.bury(tx, storage_key=key, digest="", size=1, due_at=1)
+    )
+
+    await Yard(world).collection().run()
+
+    assert key in world.kept.objects()
+    (finding,) = await bench.fsck(repair=True)
+    assert (finding.kind, finding.is_mended) == ("tombstone of an object in use", True)
+    assert await bench.fsck() == []
 
 
 async def test_an_object_of_somebody_else_is_left(world, bench):

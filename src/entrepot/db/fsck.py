@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from entrepot.db.database import Row, Transaction
+from entrepot.model.stored import IN_SEGMENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +110,16 @@ async def find_broken(tx: Transaction, kind: str, *, limit: int) -> list[Broken]
 
 
 async def find_buried_in_use(tx: Transaction, *, limit: int) -> list[str]:
-    """Keys of objects that are to be deleted although a blob lives there. Walks the tombstones."""
+    """Keys of objects that are to be deleted although a blob or an upload needs them.
+
+    Walks the tombstones.
+    """
     rows = await tx.fetch_all(
         """
         SELECT t.storage_key
           FROM tombstones AS t
-          JOIN blobs AS b ON b.storage_key = t.storage_key
+         WHERE EXISTS (SELECT 1 FROM blobs AS b WHERE b.storage_key = t.storage_key)
+            OR EXISTS (SELECT 1 FROM segments AS s WHERE s.object_key = t.storage_key)
          LIMIT :limit
         """,
         limit=limit,
@@ -122,33 +127,43 @@ async def find_buried_in_use(tx: Transaction, *, limit: int) -> list[str]:
     return [str(row[0]) for row in rows]
 
 
-async def unbury(tx: Transaction, storage_key: str) -> bool:
-    """Do not delete an object that a blob lives at; whether that had to be said."""
-    changed = await tx.execute(
+async def unbury(tx: Transaction, storage_key: str) -> None:
+    """Do not delete an object that a blob or an upload needs."""
+    await tx.execute(
         """
         DELETE FROM tombstones
          WHERE storage_key = :storage_key
-           AND EXISTS (SELECT 1
-                         FROM blobs AS b
-                        WHERE b.storage_key = :storage_key)
+           AND (EXISTS (SELECT 1 FROM blobs AS b WHERE b.storage_key = :storage_key)
+             OR EXISTS (SELECT 1 FROM segments AS s WHERE s.object_key = :storage_key))
         """,
         storage_key=storage_key,
     )
-    return changed > 0
 
 
 async def find_unknown(tx: Transaction, storage_keys: Iterable[str]) -> list[str]:
-    """Those of these keys that no blob, tombstone, upload, segment or fetch knows."""
+    """Those of these keys that no blob, tombstone, upload, segment or fetch knows.
+
+    What is named after an upload is known for as long as that, or what it has become in segments:
+    whatever writers left of it goes with it.
+    """
     rows = await tx.fetch_all(
         """
-        SELECT json_each.value
-          FROM json_each(:storage_keys)
-         WHERE NOT EXISTS (SELECT 1 FROM blobs AS b WHERE b.storage_key = json_each.value)
-           AND NOT EXISTS (SELECT 1 FROM tombstones AS t WHERE t.storage_key = json_each.value)
-           AND NOT EXISTS (SELECT 1 FROM uploads AS u WHERE u.storage_key = json_each.value)
-           AND NOT EXISTS (SELECT 1 FROM segments AS s WHERE s.object_key = json_each.value)
-           AND NOT EXISTS (SELECT 1 FROM fetches AS f WHERE f.id = json_each.value)
+        SELECT k.key
+          FROM (SELECT value AS key,
+                       SUBSTR(value, 1, 32) AS upload_key,
+                       SUBSTR(value, 1, 32) || :in_segments AS parts_key
+                  FROM json_each(:storage_keys)) AS k
+         WHERE NOT EXISTS (SELECT 1
+                             FROM blobs AS b
+                            WHERE b.storage_key IN (k.key, k.parts_key))
+           AND NOT EXISTS (SELECT 1
+                             FROM tombstones AS t
+                            WHERE t.storage_key IN (k.key, k.parts_key))
+           AND k.upload_key NOT IN (SELECT storage_key FROM uploads)
+           AND NOT EXISTS (SELECT 1 FROM segments AS s WHERE s.object_key = k.key)
+           AND NOT EXISTS (SELECT 1 FROM fetches AS f WHERE f.id = k.key)
         """,
+        in_segments=IN_SEGMENTS,
         storage_keys=json.dumps(list(storage_keys)),
     )
     return [str(row[0]) for row in rows]
@@ -319,8 +334,12 @@ async def find_wrong_tags(tx: Transaction, *, limit: int) -> list[Account]:
     return [_account(row) for row in rows]
 
 
-async def correct_holders(tx: Transaction, account: Account) -> None:
-    """Count the difference in: it is the same whatever came and went since it was seen."""
+async def correct_holders(tx: Transaction, account: Account) -> bool:
+    """Count the difference in; whether the count is now what it was to be.
+
+    Once: after an unknown COMMIT the second attempt finds the first one's count. And not where
+    something came or went since it was seen.
+    """
     difference = account.actual - account.kept
     await tx.execute(
         """
@@ -328,10 +347,12 @@ async def correct_holders(tx: Transaction, account: Account) -> None:
         VALUES (:organisation_id, :digest, :difference)
         ON CONFLICT (organisation_id, digest)
         DO UPDATE SET holders = organisation_content.holders + :difference
+         WHERE organisation_content.holders = :kept
         """,
         organisation_id=account.organisation_id,
         digest=account.digest,
         difference=difference,
+        kept=account.kept,
     )
     await tx.execute(
         """
@@ -343,6 +364,17 @@ async def correct_holders(tx: Transaction, account: Account) -> None:
         organisation_id=account.organisation_id,
         digest=account.digest,
     )
+    row = await tx.fetch_one(
+        """
+        SELECT holders
+          FROM organisation_content
+         WHERE organisation_id = :organisation_id
+           AND digest = :digest
+        """,
+        organisation_id=account.organisation_id,
+        digest=account.digest,
+    )
+    return (row[0] if row else 0) == account.actual
 
 
 async def correct_sum(
@@ -353,12 +385,13 @@ async def correct_sum(
     id: int,  # noqa: A002  # the column's name
     now: int,
 ) -> None:
-    """Count the difference in bytes, or in tags, from now on."""
+    """Count the difference in bytes, or in tags, from now on: once for each `id`."""
     difference = account.actual - account.kept
     await tx.execute(
         """
         INSERT INTO byte_deltas (id, organisation_id, repository_id, at, bytes, tags)
         VALUES (:id, :organisation_id, :repository_id, :now, :bytes, :tags)
+        ON CONFLICT (id) DO NOTHING
         """,
         id=id,
         organisation_id=account.organisation_id,

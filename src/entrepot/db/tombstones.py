@@ -46,7 +46,7 @@ async def bury(tx: Transaction, *, storage_key: str, digest: str, size: int, due
 
 
 async def find_due(tx: Transaction, *, now: int, limit: int) -> list[Tombstone]:
-    """Objects that may be deleted now: due, and the object of no blob."""
+    """Objects that may be deleted now: due, and the object of no blob and of no segment."""
     rows = await tx.fetch_all(
         f"""
         SELECT {_COLUMNS}
@@ -55,6 +55,9 @@ async def find_due(tx: Transaction, *, now: int, limit: int) -> list[Tombstone]:
            AND NOT EXISTS (SELECT 1
                              FROM blobs AS b
                             WHERE b.storage_key = t.storage_key)
+           AND NOT EXISTS (SELECT 1
+                             FROM segments AS s
+                            WHERE s.object_key = t.storage_key)
          ORDER BY t.due_at
          LIMIT :limit
         """,

@@ -103,7 +103,7 @@ class Fsck:
             await self._guard.accept()
 
     async def _tombstones(self) -> AsyncIterator[Finding]:
-        """Objects that are to be deleted although a blob lives there."""
+        """Objects that are to be deleted although a blob or an upload needs them."""
         async with self._database.read(scan=True) as tx:
             keys = await fsck.find_buried_in_use(tx, limit=_MOST)
         for key in keys:
@@ -301,8 +301,8 @@ class Fsck:
         """The finding, once it is put right where that was asked for and is safe."""
         if not self._repair or not finding.can_mend:
             return finding
-        await self._database.write(mend)
-        return replace(finding, is_mended=True)
+        done = await self._database.write(mend)
+        return replace(finding, is_mended=done is not False)
 
 
 def _where(affected: list[Affected]) -> str:
