@@ -218,11 +218,17 @@ def test_a_store_beside_the_registry_is_fine():
     assert load(environment=REDIRECT | beside).delivery.mode == "redirect"
 
 
+def test_an_address_ends_a_minute_before_its_object_goes():
+    settings = load(environment=REDIRECT | {"ENTREPOT_DELIVERY__URL_SECONDS": "3540"})
+
+    assert settings.delivery.url_seconds == 3_540
+
+
 def test_an_address_that_outlives_its_object_is_refused():
-    said = refusal(**REDIRECT, ENTREPOT_DELIVERY__URL_SECONDS="3601")
+    said = refusal(**REDIRECT, ENTREPOT_DELIVERY__URL_SECONDS="3541")
 
     assert "collection.delay_seconds=3600" in said
-    assert "delivery.url_seconds=3601" in said
+    assert "delivery.url_seconds=3541" in said
 
 
 def test_an_endpoint_that_nobody_is_sent_to_is_refused():

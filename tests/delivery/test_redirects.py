@@ -54,7 +54,7 @@ def test_a_blob_is_fetched_from_the_store(client, blob, content, clients_way):
 def test_the_address_is_good_for_as_long_as_the_settings_say(client, blob):
     location = urllib.parse.urlsplit(client.request("GET", blob).headers["location"])
 
-    assert urllib.parse.parse_qs(location.query)["X-Amz-Expires"] == ["3600"]
+    assert urllib.parse.parse_qs(location.query)["X-Amz-Expires"] == ["3000"]
 
 
 def test_the_address_is_of_this_object_and_method_alone(client, blob):

@@ -11,6 +11,7 @@ from entrepot.config.kinds import KIB, Endpoint, Networks, Section, Size
 from entrepot.model.names import is_at_or_below
 
 _LONGEST = 7 * 86_400  # what signatures of S3 are good for
+_MARGIN = 60  # seconds by which the clocks of nodes and store may differ
 
 
 class DeliverySettings(Section):
@@ -28,7 +29,7 @@ class DeliverySettings(Section):
         description="where clients reach the object store, if not where this server does",
     )
     url_seconds: int = Field(
-        default=3_600, ge=60, le=_LONGEST, description="how long a signed address is good"
+        default=3_000, ge=60, le=_LONGEST, description="how long a signed address is good"
     )
     direct_bytes: Size = Field(
         default=64 * KIB, description="blobs up to this size are not redirected"
@@ -63,8 +64,9 @@ def refuse_unsafe(
             f"clients would send their tokens to {host}, because it is {name} of public_url or"
             " below it: give the object store a name of its own (delivery.endpoint)"
         )
-    if delay_seconds < delivery.url_seconds:
+    if delay_seconds < delivery.url_seconds + _MARGIN:
         raise ValueError(
-            f"collection.delay_seconds={delay_seconds} is less than delivery.url_seconds="
-            f"{delivery.url_seconds}: objects could go while a signed address is good"
+            f"collection.delay_seconds={delay_seconds} is less than a minute more than"
+            f" delivery.url_seconds={delivery.url_seconds}: objects could go while a signed"
+            " address is good"
         )
