@@ -4,11 +4,13 @@ import secrets
 
 import pytest
 
+from entrepot.model.clock import MINUTE
 from entrepot.model.errors import DigestInvalid, StorageFailed, Unavailable
-from tests.faults.segments import cluster
+from tests.faults.segments import Shifted, cluster
 from tests.support import s3_faults
 from tests.support.s3_lag import Lag
 from tests.support.s3_proxy import S3Proxy
+from tests.support.swapped import swap
 
 pytestmark = pytest.mark.slow  # a real S3 server
 
@@ -129,6 +131,28 @@ async def test_a_blob_stays_in_segments_until_they_can_be_joined(nodes, s3_proxy
     assert not await is_in_segments(nodes)
     assert await upload.pull(nodes.first) == upload.content
     nodes.check()
+
+
+async def test_a_join_that_fails_is_tried_again_less_and_less_often(nodes, s3_proxy):
+    upload = await nodes.parts(nodes.first)
+    clock, joining = Shifted(), nodes.joining(nodes.first)
+    swap(joining, clock=clock)
+    s3_proxy.on("PutObject", _SKEWED, key=_OBJECTS, times=None)
+
+    tried = []
+    for minute in range(15):
+        clock.ahead = minute * MINUTE
+        before = s3_proxy.count("PutObject", fault=_SKEWED.name)
+        assert await joining.sweep() == 0
+        if s3_proxy.count("PutObject", fault=_SKEWED.name) > before:
+            tried.append(minute)
+    s3_proxy.mend()
+
+    assert tried == [0, 2, 6, 14]
+    assert await joining.sweep() == 0
+    clock.ahead = 30 * MINUTE
+    assert await joining.sweep() == 1
+    assert await upload.pull(nodes.second) == upload.content
 
 
 async def test_segments_that_are_seen_late_are_one_blob_all_the_same(nodes, s3_proxy):

@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 
 import structlog
 
@@ -16,7 +17,7 @@ from entrepot.blobs.store import BlobStore, Placed, Upload
 from entrepot.blobs.stored import pieces_of
 from entrepot.db import blobs, installation, segments, tombstones
 from entrepot.db.database import Database, Transaction
-from entrepot.model.clock import MINUTE, Clock
+from entrepot.model.clock import HOUR, MINUTE, Clock
 from entrepot.model.digests import Digest, new_hash
 from entrepot.model.errors import Conflict, EntrepotError, ObjectMissing
 from entrepot.model.stored import LinkedBlob, upload_of
@@ -36,6 +37,14 @@ log = structlog.get_logger()
 
 class LeaseLost(Conflict):
     """Another process joins."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """How often a blob could not be joined, and when that is tried again, in µs."""
+
+    failures: int
+    until: int
 
 
 class Joining:
@@ -58,6 +67,7 @@ class Joining:
         self._delay = delay
         self._observe = observe
         self._lease = ""
+        self._waits: dict[str, _Wait] = {}  # by digest
 
     async def sweep(self) -> int:
         """Join what there is, unless somebody does; how many blobs.
@@ -66,14 +76,17 @@ class Joining:
         """
         if not await self._claim():
             return 0
-        count, after = 0, ""
+        count, after, seen = 0, "", set[str]()
         try:
             while found := await self._page(after):
                 for blob in found:
-                    count += await self._join_if_right(blob)
+                    if self._is_due(blob):
+                        count += await self._join_if_right(blob)
+                seen.update(blob.digest for blob in found)
                 after = found[-1].digest
         finally:
             await self._replace(self._lease, _FREE)
+        self._waits = {digest: wait for digest, wait in self._waits.items() if digest in seen}
         return count
 
     async def count_unjoined(self) -> int:
@@ -84,6 +97,10 @@ class Joining:
     async def _page(self, after: str) -> list[LinkedBlob]:
         async with self._database.read(scan=True) as tx:
             return await segments.find_unjoined(tx, after=after, most=_MOST_BYTES, limit=_PAGE)
+
+    def _is_due(self, blob: LinkedBlob) -> bool:
+        wait = self._waits.get(blob.digest)
+        return wait is None or wait.until <= self._clock.now()
 
     async def _join_if_right(self, blob: LinkedBlob) -> bool:
         """Join one; what is damaged is noted, and what the store cannot do waits."""
@@ -96,7 +113,14 @@ class Joining:
         except EntrepotError as error:
             self._observe("failures", 1)
             log.warning("blob.unjoined", digest=blob.digest, error=error.message)
+        self._put_off(blob)
         return False
+
+    def _put_off(self, blob: LinkedBlob) -> None:
+        """Longer each time: each attempt may read the whole blob and send it."""
+        failures = self._waits[blob.digest].failures + 1 if blob.digest in self._waits else 1
+        pause = min(HOUR, MINUTE << min(failures, 6))
+        self._waits[blob.digest] = _Wait(failures, self._clock.now() + pause)
 
     async def _examine(self, blob: LinkedBlob) -> None:
         """Have it looked at as scrub does, which says what is wrong and that it is."""
