@@ -134,7 +134,7 @@ async def test_a_blob_stays_in_segments_until_they_can_be_joined(nodes, s3_proxy
 
 
 async def test_a_join_that_fails_is_tried_again_less_and_less_often(nodes, s3_proxy):
-    upload = await nodes.parts(nodes.first)
+    upload = await nodes.in_segments(nodes.first)
     clock, joining = Shifted(), nodes.joining(nodes.first)
     swap(joining, clock=clock)
     s3_proxy.on("PutObject", _SKEWED, key=_OBJECTS, times=None)
