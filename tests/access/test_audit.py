@@ -19,6 +19,7 @@ from tests.access.requests import (
 )
 from tests.access.snapshot import difference, snapshot
 from tests.access.world import PASSWORD
+from tests.support.eventually import eventually
 from tests.support.server import Client, basic
 
 # They ask with a body, and change nothing.
@@ -100,9 +101,11 @@ UPLOADS = {
 
 @pytest.fixture(autouse=True)
 def writable(world):
-    """Whatever a test switches off is on again."""
+    """Whatever a test switches off is on again, and what it began behind its answer has ended."""
     yield
     world.registry.change("DELETE FROM installation WHERE name = 'read_only'")
+    open_runs = "SELECT 1 FROM sync_runs WHERE ended_at IS NULL"
+    eventually(lambda: not world.registry.rows(open_runs))
 
 
 def new_user(world):
