@@ -3,14 +3,28 @@
 import asyncio
 import secrets
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+import structlog
 
 from entrepot.db.migrate import migrate
 from tests.support.ceph import running_ceph
 from tests.support.postgres import new_cluster, new_database, running_postgres
 from tests.support.s3_proxy import S3Proxy
+
+
+@pytest.fixture(autouse=True)
+def logged_as_before():
+    """A command that runs in this process says how its own log is; the next test's is another."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
+        for name, module in list(sys.modules.items()):
+            if name.startswith("entrepot.") and hasattr(module, "log"):
+                # What a logger was on its first use it would stay.
+                vars(module.log).pop("bind", None)
 
 
 @pytest.fixture(scope="session")

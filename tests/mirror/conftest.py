@@ -2,10 +2,11 @@
 
 import pytest
 
-from tests.mirror.fetching import fleet_before
+from tests.mirror.fetching import MIB, fleet_before
 from tests.mirror.stand import stood
 from tests.mirror.turned import processes, turned
 from tests.support.postgres import DATABASES
+from tests.support.upstreams import Gate, faults
 from tests.support.upstreams.fixtures import blob_host, token_upstream, upstream
 
 __all__ = ["blob_host", "processes", "token_upstream", "turned", "upstream"]
@@ -34,6 +35,15 @@ async def fleet(sqlite_path, tmp_path, upstream):
     """A registry of one node; its workers share its disk."""
     async with fleet_before(upstream, f"sqlite:///{sqlite_path}", tmp_path) as fleet:
         yield fleet
+
+
+@pytest.fixture
+def held(upstream):
+    """The upstream's first answer stops in the middle until the test lets it go on."""
+    gate = Gate()
+    upstream.script(faults.held(gate, at=2 * MIB), kind="blob", method="GET", times=1)
+    yield gate
+    gate.open()
 
 
 @pytest.fixture

@@ -20,15 +20,6 @@ async def wide_fleet(postgres_url, tmp_path, upstream):
         yield fleet
 
 
-@pytest.fixture
-def held(upstream):
-    """The upstream's first answer stops in the middle until the test lets it go on."""
-    gate = Gate()
-    upstream.script(faults.held(gate, at=2 * MIB), kind="blob", method="GET", times=1)
-    yield gate
-    gate.open()
-
-
 async def reached(*arriving):
     """Until each of these has got all bytes that come before the gate."""
     for one in arriving:

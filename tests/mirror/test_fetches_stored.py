@@ -9,7 +9,6 @@ from entrepot.model.errors import BlobUnknown
 from entrepot.services.fetch_follow import Following
 from entrepot.services.fetch_tail import Tailing
 from tests.mirror.fetching import MIB, NAME, drained, fleet_before, put
-from tests.support.upstreams import Gate, faults
 
 
 @pytest.fixture
@@ -42,15 +41,6 @@ class Storing:
         """Until the row is gone as well."""
         self._may_tell.set()
         await asyncio.gather(*self.worker.fetches._tasks)
-
-
-@pytest.fixture
-def held(upstream):
-    """The upstream's first answer stops in the middle until the test lets it go on."""
-    gate = Gate()
-    upstream.script(faults.held(gate, at=2 * MIB), kind="blob", method="GET", times=1)
-    yield gate
-    gate.open()
 
 
 @pytest.fixture

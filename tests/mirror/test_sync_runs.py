@@ -5,13 +5,15 @@ import asyncio
 import pytest
 
 from entrepot.db import sync_runs
-from entrepot.model.clock import DAY
+from entrepot.model.clock import DAY, SECOND
 from entrepot.model.ids import new_id
 from entrepot.model.sync_runs import Cause
 from entrepot.services.access import OPERATOR
 from tests.mirror.turned import PATH, process
 from tests.support.eventually import eventually
 from tests.support.upstreams import Gate, faults
+
+_HALF_HOUR = 1_800
 
 
 @pytest.fixture
@@ -22,6 +24,8 @@ def image(upstream):
 @pytest.fixture
 async def synced(turned, upstream, image):
     """A repository whose first sync has ended."""
+    since = (turned.clock.now() // SECOND - 15 * 60) % _HALF_HOUR
+    turned.turn((5 * 60 - since) % _HALF_HOUR)  # no moment of the schedule is near
     cache = await turned.cache(upstream)
     await turned.change("UPDATE repositories SET sync = 'all' WHERE path = :path", path=cache.name)
     await runs_when(turned, cache, lambda runs: runs and runs[0].ended_at)
