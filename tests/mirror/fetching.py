@@ -14,6 +14,7 @@ import uvicorn
 
 from entrepot.blobs.disk import DiskStore
 from entrepot.blobs.node import node_id
+from entrepot.blobs.objects import ObjectStore
 from entrepot.blobs.spool import SpoolFolder
 from entrepot.db import repositories, upstream_states, upstreams
 from entrepot.db.connect import connect
@@ -37,6 +38,8 @@ from entrepot.services.upstream_counts import UpstreamCounts
 from entrepot.telemetry.metrics import Metrics
 from entrepot.upstream.nodes import Nodes
 from entrepot.upstream.outbound import Outbound
+from tests.blobs.places import PREFIX, place_of
+from tests.support.kept import KeptFiles, KeptObjects
 
 RING = KeyRing(SecretKey.of(b"k" * 32))
 UNLIMITED = 1 << 60
@@ -53,7 +56,7 @@ class Worker:
         self.data = data
         self.clock = SystemClock()
         self.database = connect(registry.database_url, pool_size=4)
-        self.store = DiskStore(registry.blobs, data / "uploads", low_water_bytes=0)
+        self.store = registry.make_store(data)
         self.store.prepare()
         self.spools = SpoolFolder(data / "spool", check_space=self.store.require_space)
         self.spools.prepare()
@@ -125,16 +128,24 @@ async def drained(found, content=None):
 
 
 class Fleet:
-    """A registry with an upstream, and its workers."""
+    """A registry with an upstream, and its workers; its bytes are in a folder or in a bucket."""
 
-    def __init__(self, database_url, folder, upstream):
+    def __init__(self, database_url, folder, upstream, bucket=None):
         self.database_url = database_url
         self.folder = folder
         self.blobs = folder / "blobs"
+        self.bucket = bucket
+        self.kept = KeptObjects(bucket, f"{PREFIX}/") if bucket else KeptFiles(folder)
         self.upstream = upstream
         self.workers = []
         self._organisation = 0
         self._servers = []
+
+    def make_store(self, data):
+        """The way there of a process of this node."""
+        if self.bucket:
+            return ObjectStore(place_of(self.bucket))
+        return DiskStore(self.blobs, data / "uploads", low_water_bytes=0)
 
     async def worker(self, data="one", *, url="", **limits):
         """One more process of the node whose data folder this is."""
@@ -223,9 +234,9 @@ class Fleet:
                 """
             )
         )
-        for path in self.blobs.glob("*/*"):
-            content = await asyncio.to_thread(path.read_bytes)
-            assert rows[path.name] == f"sha256:{hashlib.sha256(content).hexdigest()}"
+        for key in self.kept.objects():
+            content = b"".join(self.kept.read(key))
+            assert rows[key] == f"sha256:{hashlib.sha256(content).hexdigest()}"
         assert not await self.rows("SELECT id FROM fetches")
         assert not any(worker.spooled() for worker in self.workers)
 
@@ -240,9 +251,9 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet_before(upstream, database_url, folder):
+async def fleet_before(upstream, database_url, folder, bucket=None):
     """A registry without workers yet."""
-    fleet = Fleet(database_url, folder, upstream)
+    fleet = Fleet(database_url, folder, upstream, bucket)
     try:
         yield fleet
     finally:
