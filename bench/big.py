@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,13 +21,12 @@ from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from bench.__main__ import RESULTS, WORK
-from bench.content import CONFIG_TYPE, LAYER_TYPE, Entry, manifest
+from bench.content import CONFIG_TYPE, LAYER_TYPE, Entry, generated, manifest
 from bench.machine import facts
 from bench.memory import Curve, watching
 from bench.plot import plot_memory
 from bench.registry import finish_upload, location, push_bytes, push_manifest, start_upload
 from bench.report import save
-from bench.scale import MIB
 from bench.servers import Entrepot
 from bench.servers.server import Server
 from bench.wire import Connection
@@ -69,7 +68,7 @@ class Journey:
         digest = hashlib.sha256()
         with self._connection() as connection:
             target = start_upload(connection, _REPOSITORY)
-            pieces = self._counted(_pieces(layer.size, digest.update), "push", layer)
+            pieces = self._counted(generated(layer.size, digest.update), "push", layer)
             answer = connection.send_stream(target, pieces, layer.size, expect=202)
             layer.digest = f"sha256:{digest.hexdigest()}"
             finish_upload(connection, location(answer), layer.digest)
@@ -110,15 +109,6 @@ class Journey:
         for piece in pieces:
             yield piece
             self.progress.advance(task, len(piece))
-
-
-def _pieces(size: int, seen: Callable[[bytes], None]) -> Iterator[bytes]:
-    """Make `size` bytes that do not compress and never repeat, and show them to `seen`."""
-    block = os.urandom(MIB - 8)
-    for start in range(0, size, MIB):
-        piece = (start.to_bytes(8) + block)[: size - start]
-        seen(piece)
-        yield piece
 
 
 @click.command()

@@ -130,7 +130,7 @@ def cluster(place: Place, folder: Path, count: int) -> Iterator[list[Server]]:
             return
         settings["DATABASE__URL"] = stack.enter_context(running_postgres())
         settings["BLOBS__URL"] = f"file://{folder}/blobs"
-        settings["SECRET_KEY"] = _secret_key()
+        settings["SECRET_KEY"] = secret_key()
         nodes = []
         for number in range(count):
             port = free_port()
@@ -140,7 +140,8 @@ def cluster(place: Place, folder: Path, count: int) -> Iterator[list[Server]]:
         yield nodes
 
 
-def _secret_key() -> str:
+def secret_key() -> str:
+    """Return a key for nodes to share."""
     return base64.b64encode(os.urandom(32)).decode()
 
 

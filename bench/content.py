@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -66,6 +67,15 @@ class Material:
         whole.update(tail)
         digest = f"sha256:{whole.hexdigest()}"
         return Blob(digest, self.size, self._file, self.size - _TAIL, tail)
+
+
+def generated(size: int, seen: Callable[[bytes], None]) -> Iterator[bytes]:
+    """Make `size` bytes that do not compress and never repeat, and show them to `seen`."""
+    block = os.urandom(MIB - 8)
+    for start in range(0, size, MIB):
+        piece = (start.to_bytes(8) + block)[: size - start]
+        seen(piece)
+        yield piece
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,10 @@ class Scale:
     """As many of them as keep collection busy while a rate is measured."""
     old_tags: int
     """Tags that retention deletes."""
+    largest: int
+    """Bytes of the largest upload whose commit is timed."""
+    parts: int
+    """Parts that an upload has before the later ones are timed."""
 
 
 FULL = Scale(
@@ -62,6 +66,8 @@ FULL = Scale(
     unused=20_000,
     unused_for_long=60_000,
     old_tags=10_000,
+    largest=10 * GIB,
+    parts=1_000,
 )
 QUICK = Scale(
     seconds=1,
@@ -80,4 +86,6 @@ QUICK = Scale(
     unused=2_000,
     unused_for_long=8_000,
     old_tags=1_000,
+    largest=256 * MIB,
+    parts=50,
 )

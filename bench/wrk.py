@@ -15,6 +15,7 @@ ACCEPT = (
 )
 
 _RATE = re.compile(r"^Requests/sec:\s+([\d.]+)$", re.MULTILINE)
+_COUNT = re.compile(r"^\s*(\d+) requests in ", re.MULTILINE)
 _P99 = re.compile(r"^\s*99%\s+([\d.]+)(us|ms|s)$", re.MULTILINE)
 _MILLISECONDS = {"us": 0.001, "ms": 1, "s": 1000}
 _FAULT = re.compile(r"^\s*(Non-2xx.*|Socket errors.*)$", re.MULTILINE)
@@ -26,6 +27,11 @@ def requests_per_second(
     """GET over keep-alive connections for a while. Raises BenchError if any answer is not 2xx."""
     output = _run(url, authorization, connections, seconds, script)
     return float(_found(_RATE, output)[1])
+
+
+def requests(url: str, authorization: str, *, connections: int, seconds: float) -> int:
+    """GET so for a while; how many were answered, by a redirect too."""
+    return int(_found(_COUNT, _run(url, authorization, connections, seconds, None))[1])
 
 
 def p99_milliseconds(url: str, authorization: str, *, connections: int, seconds: float) -> float:

@@ -15,6 +15,7 @@ from tests.clients.conftest import Registry
 from tests.support.eventually import eventually
 from tests.support.images import Layout, blobs_of
 from tests.support.invariants import check_invariants
+from tests.support.kept import KeptFiles
 from tests.support.programs import Program, need
 from tests.support.server import OCI_MANIFEST, Client, digest_of, running_server
 from tests.support.soak.ledger import Ledger
@@ -39,7 +40,7 @@ class House:
         self.client = Client(server, token=server.token)
         self.registry = Registry(server, self.client)
         self.url = f"sqlite:///{server.data / 'entrepot.db'}"
-        self.ledger = Ledger(self.url, server.data)
+        self.ledger = Ledger(self.url, server.data, KeptFiles(server.data))
         self._clock = clock
         self._skopeo = skopeo
 

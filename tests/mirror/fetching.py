@@ -40,7 +40,9 @@ from entrepot.services.upstream_counts import UpstreamCounts
 from entrepot.telemetry.metrics import Metrics
 from entrepot.upstream.nodes import Nodes
 from entrepot.upstream.outbound import Outbound
+from tests.blobs.places import PREFIX, place_of
 from tests.support.clock import FakeClock
+from tests.support.kept import KeptFiles, KeptObjects
 
 RING = KeyRing(SecretKey.of(b"k" * 32))
 UNLIMITED = 1 << 60
@@ -57,11 +59,8 @@ class Worker:
         self.data = data
         self.clock = SystemClock()
         self.database = connect(registry.database_url, pool_size=4)
-        if registry.place is None:
-            self.store = DiskStore(registry.blobs, data / "uploads", low_water_bytes=0)
-            self.store.prepare()
-        else:
-            self.store = ObjectStore(registry.place)
+        self.store = registry.make_store(data)
+        self.store.prepare()
         self.spools = SpoolFolder(data / "spool", low_water_bytes=0)
         self.spools.prepare()
         self.outbound = Outbound(allow=[ip_network("127.0.0.0/8")])
@@ -132,17 +131,24 @@ async def drained(found, content=None):
 
 
 class Fleet:
-    """A registry with an upstream, and its workers; its objects are in a folder, or at a place."""
+    """A registry with an upstream, and its workers; its bytes are in a folder or in a bucket."""
 
-    def __init__(self, database_url, folder, upstream, place=None):
+    def __init__(self, database_url, folder, upstream, bucket=None):
         self.database_url = database_url
         self.folder = folder
-        self.place = place
         self.blobs = folder / "blobs"
+        self.bucket = bucket
+        self.kept = KeptObjects(bucket, f"{PREFIX}/") if bucket else KeptFiles(folder)
         self.upstream = upstream
         self.workers = []
         self._organisation = 0
         self._servers = []
+
+    def make_store(self, data):
+        """The way there of a process of this node."""
+        if self.bucket:
+            return ObjectStore(place_of(self.bucket))
+        return DiskStore(self.blobs, data / "uploads", low_water_bytes=0)
 
     async def worker(self, data="one", *, url="", **limits):
         """One more process of the node whose data folder this is."""
@@ -221,10 +227,9 @@ class Fleet:
         """The keys of objects that are to be deleted, should they be there."""
         return {key for (key,) in await self.rows("SELECT storage_key FROM tombstones")}
 
-    async def kept(self):
-        """The objects in the folder that are not."""
-        buried = await self.buried()
-        return [path for path in self.blobs.glob("*/*") if path.name not in buried]
+    async def unburied(self):
+        """The keys of the objects that stay."""
+        return self.kept.objects().keys() - await self.buried()
 
     async def collect(self):
         """Delete what is due within two hours."""
@@ -247,9 +252,9 @@ class Fleet:
                 """
             )
         )
-        for path in self.blobs.glob("*/*"):
-            content = await asyncio.to_thread(path.read_bytes)
-            assert rows[path.name] == f"sha256:{hashlib.sha256(content).hexdigest()}"
+        for key in self.kept.objects():
+            content = b"".join(self.kept.read(key))
+            assert rows[key] == f"sha256:{hashlib.sha256(content).hexdigest()}"
         assert not await self.rows("SELECT id FROM fetches")
         assert not any(worker.spooled() for worker in self.workers)
 
@@ -264,9 +269,9 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet_before(upstream, database_url, folder, place=None):
+async def fleet_before(upstream, database_url, folder, bucket=None):
     """A registry without workers yet."""
-    fleet = Fleet(database_url, folder, upstream, place)
+    fleet = Fleet(database_url, folder, upstream, bucket)
     try:
         yield fleet
     finally:

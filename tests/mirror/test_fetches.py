@@ -358,7 +358,7 @@ async def test_a_repository_deleted_meanwhile_gets_nothing(fleet, worker, upstre
 
     assert await reading == content
     await fleet.settled()
-    assert not await fleet.kept()
+    assert not await fleet.unburied()
 
 
 async def test_more_than_the_spools_may_take_is_refused_with_the_setting(fleet, upstream):

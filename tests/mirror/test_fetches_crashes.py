@@ -11,7 +11,7 @@ from entrepot.model.digests import Digest
 from entrepot.model.errors import Unavailable
 from entrepot.services.fetch_holders import source_of
 from entrepot.services.fetch_lead import Leading
-from tests.blobs.places import PREFIX, place_of
+from tests.blobs.places import PREFIX
 from tests.mirror.fetching import fleet_before, put
 from tests.support import s3_faults
 from tests.support.kept import KeptObjects
@@ -22,8 +22,8 @@ _BUSY = s3_faults.refused(503, "SlowDown")
 @pytest.fixture
 async def far_fleet(sqlite_path, tmp_path, upstream, bucket, s3_proxy):
     """A registry whose objects are in a bucket, which fails when it is told to."""
-    place = place_of(bucket.behind(s3_proxy.origin))
-    async with fleet_before(upstream, f"sqlite:///{sqlite_path}", tmp_path, place) as fleet:
+    through = bucket.behind(s3_proxy.origin)
+    async with fleet_before(upstream, f"sqlite:///{sqlite_path}", tmp_path, through) as fleet:
         yield fleet
         s3_proxy.mend()
 
@@ -82,7 +82,7 @@ async def test_a_leader_killed_while_it_stores_leaves_nothing_behind(
     await fleet.settled()
 
     assert again == content
-    assert len(await fleet.kept()) == 1
+    assert len(await fleet.unburied()) == 1
     assert isinstance(await second.fetches.join(repository, Digest.parse(digest)), File)
 
 
@@ -188,7 +188,7 @@ async def test_an_object_whose_row_could_not_be_written_is_deleted(fleet, upstre
     assert not left.exists()
     assert await worker.read(repository, digest) == content
     await fleet.settled()
-    assert len(await fleet.kept()) == 1
+    assert len(await fleet.unburied()) == 1
 
 
 @pytest.mark.slow

@@ -6,17 +6,22 @@ import secrets
 
 import pytest
 
-from entrepot.blobs.answers import File
 from entrepot.model.digests import Digest
 from entrepot.model.errors import BlobUnknown, EntrepotError, NotFound, UpstreamBroken
 from tests.mirror.fetching import MIB, NAME, drained, fleet_before, put
 from tests.support.upstreams import Gate, faults
 
 
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.slow)])
+def shared_bucket(request):
+    """Where the bytes of several nodes are, if not in a folder that all of them mount."""
+    return request.getfixturevalue("bucket") if request.param == "bucket" else None
+
+
 @pytest.fixture
-async def wide_fleet(postgres_url, tmp_path, upstream):
-    """A registry of nodes that have no disk in common."""
-    async with fleet_before(upstream, postgres_url, tmp_path) as fleet:
+async def wide_fleet(postgres_url, tmp_path, upstream, shared_bucket):
+    """A registry of nodes that have no disk in common but, perhaps, that of the bytes."""
+    async with fleet_before(upstream, postgres_url, tmp_path, shared_bucket) as fleet:
         yield fleet
 
 
@@ -150,7 +155,7 @@ async def test_bytes_that_a_dead_worker_left_wrong_are_found_out(fleet, upstream
         await second.read(repository, digest)
     await fleet.settled()
 
-    assert not list(fleet.blobs.glob("*/*"))
+    assert not fleet.kept.objects()
     assert await second.read(repository, digest) == content
     await fleet.settled()
 
@@ -170,7 +175,7 @@ async def test_a_leader_that_hangs_is_replaced(fleet, upstream, held, monkeypatc
     assert await drained(leading) == content
     await fleet.settled()
     assert len(await fleet.rows("SELECT digest FROM blobs")) == 1
-    assert len(await fleet.kept()) == 1
+    assert len(await fleet.unburied()) == 1
 
 
 async def test_wrong_bytes_break_off_on_every_node(wide_fleet, upstream):
@@ -198,7 +203,7 @@ async def test_wrong_bytes_break_off_on_every_node(wide_fleet, upstream):
     assert all(len(into) < len(content) for into in got)
     while any(worker.fetches._tasks for worker in workers):
         await asyncio.wait([t for worker in workers for t in worker.fetches._tasks])
-    assert not list(wide_fleet.blobs.glob("*/*"))
+    assert not wide_fleet.kept.objects()
     upstream.heal(rule)
     assert await nodes[1].read(repository, digest) == content
     await wide_fleet.settled()
@@ -233,7 +238,7 @@ async def test_nodes_that_cannot_reach_each_other_fetch_alone(wide_fleet, upstre
     assert got == await drained(leading) == content
     await wide_fleet.settled()
     assert len(await wide_fleet.rows("SELECT digest FROM blobs")) == 1
-    assert len(list(wide_fleet.blobs.glob("*/*"))) == 1  # who has no row stores nothing
+    assert len(wide_fleet.kept.objects()) == 1  # who has no row stores nothing
 
 
 async def test_what_another_node_stored_is_found(wide_fleet, upstream):
@@ -245,8 +250,7 @@ async def test_what_another_node_stored_is_found(wide_fleet, upstream):
 
     found = await second.fetches.join(repository, Digest.parse(digest))
 
-    assert isinstance(found, File)
-    assert found.path.read_bytes() == content
+    assert await drained(found) == content
     assert upstream.log.count(kind="blob") == 1
 
 

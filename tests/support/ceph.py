@@ -74,13 +74,17 @@ rgw_gc_processor_period = 5
 
 
 @contextmanager
-def running_ceph() -> Iterator[ObjectServer]:
-    """Start one on free ports, wait until it answers, stop it in the end. Skips without Ceph."""
+def running_ceph(*, disk_bytes: int = _DISK_BYTES) -> Iterator[ObjectServer]:
+    """Start one on free ports, wait until it answers, stop it in the end. Skips without Ceph.
+
+    `disk_bytes` is what it takes of the machine's disk at most: what was deleted there need not be
+    the first that is written to again.
+    """
     for program in _PROGRAMS:
         need(program, _PACKAGES)
     # A short path: a socket's name has at most 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="entrepot-ceph-"))
-    ceph = _Ceph(folder)
+    ceph = _Ceph(folder, disk_bytes)
     try:
         yield ceph.start()
     finally:
@@ -91,8 +95,9 @@ def running_ceph() -> Iterator[ObjectServer]:
 class _Ceph:
     """The processes of one, in the order of their start."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, disk_bytes: int) -> None:
         self._folder = folder
+        self._disk_bytes = disk_bytes
         self._configuration = folder / "ceph.conf"
         self._daemons: list[subprocess.Popen[bytes]] = []
 
@@ -103,7 +108,11 @@ class _Ceph:
         monitor = "[v2:127.0.0.1:{},v1:127.0.0.1:{}]".format(*monitor_ports)
         self._configuration.write_text(
             _CONFIGURATION.format(
-                fsid=fsid, monitor=monitor, folder=self._folder, port=port, disk_bytes=_DISK_BYTES
+                fsid=fsid,
+                monitor=monitor,
+                folder=self._folder,
+                port=port,
+                disk_bytes=self._disk_bytes,
             )
         )
         for name in ("mon", "osd"):

@@ -1,4 +1,4 @@
-"""What database and disk say of a registry that collects, read as a stranger would."""
+"""What database and store say of a registry that collects, read as a stranger would."""
 
 import sqlite3
 import sys
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+
+from tests.support.kept import Kept
 
 _SECONDS = 120.0
 
@@ -30,6 +32,7 @@ class Ledger:
 
     database_url: str
     data: Path
+    kept: Kept
     most_bytes: int = 0
     objects: int = 0  # that were collected when somebody looked last
     waiting: list[Any] = field(default_factory=list)
@@ -71,13 +74,8 @@ class Ledger:
         return (self.data / "server.log").read_text().count("collection.done")
 
     def stored_bytes(self) -> int:
-        """The bytes of all objects on the disk."""
-        size = 0
-        for path in (self.data / "blobs").glob("*/*"):
-            try:
-                size += path.stat().st_size
-            except FileNotFoundError:  # it has just gone
-                continue
+        """The bytes of all objects."""
+        size = sum(lying.size for lying in self.kept.objects().values())
         self.most_bytes = max(self.most_bytes, size)
         return size
 
