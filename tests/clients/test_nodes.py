@@ -62,7 +62,7 @@ def nodes(size, tmp_path_factory, postgres_server, postgres_template, object_ser
     settings = {"FETCH__TAKE_OVER_SECONDS": "5", "OUTBOUND__ALLOW": "127.0.0.0/8"}
     with (
         new_database(postgres_server, template=postgres_template) as database_url,
-        running_nodes(folder / "nodes", database_url, bucket, **settings) as nodes,
+        running_nodes(folder / "nodes", database_url, bucket, settings) as nodes,
     ):
         yield nodes
         said = nodes.nodes[1].entrepot("admin", "fsck")

@@ -230,7 +230,7 @@ async def test_work_that_idles_for_too_long_runs_again(cluster, opened, monkeypa
         await put(tx, "a")
         if len(attempts) == 1:
             (pid,) = await tx.fetch_one("SELECT pg_backend_pid()") or (0,)
-            alive = f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid}"
+            alive = f"SELECT 1 FROM pg_stat_activity WHERE pid = {pid!r}"
             await wait_until(operator, f"NOT EXISTS ({alive})")
         await put(tx, "b")
 

@@ -257,12 +257,12 @@ async def test_who_comes_as_a_fetch_without_readers_ends_gets_the_blob(
     repository = await fleet.repository()
     end, coming = Fetch._end, []
 
-    async def end_late(fetch, id_):
+    async def end_late(fetch, id_, **how):
         coming.append(asyncio.create_task(worker.read(repository, digest)))
         await asyncio.sleep(0)  # it has joined by then
         arriving = await other.fetches.join(repository, Digest.parse(digest))
         coming.append(asyncio.create_task(drained(arriving)))
-        await end(fetch, id_)
+        await end(fetch, id_, **how)
 
     monkeypatch.setattr(Fetch, "_end", end_late)
 

@@ -177,6 +177,7 @@ async def test_a_read_that_would_wait_for_the_disk_is_done_in_a_thread(spools, m
 async def test_a_spool_leaves_the_disk_what_the_database_needs(tmp_path):
     spools = SpoolFolder(tmp_path, low_water_bytes=1 << 62)
     spool = spools.write(spools.new_id(), DIGEST, is_new=True)
+    assert spool
 
     with pytest.raises(StorageFull):
         spools.require_space()

@@ -7,6 +7,7 @@ import pytest
 
 from entrepot.blobs.disk import DiskStore
 from entrepot.blobs.objects import ObjectStore
+from entrepot.blobs.store import BlobStore
 from entrepot.model.errors import StartRefused
 from entrepot.services.access import OPERATOR
 from entrepot.services.store_id import refuse_other_store, require_store
@@ -22,10 +23,10 @@ def new_store(store_kind, request, tmp_path):
     def make(name):
         if store_kind == "objects":
             bucket = request.getfixturevalue("bucket")
-            store = ObjectStore(replace(place_of(bucket), prefix=name))
+            store: BlobStore = ObjectStore(replace(place_of(bucket), prefix=name))
         else:
             store = DiskStore(tmp_path / name, tmp_path / "uploads", low_water_bytes=0)
-            store.prepare()
+        store.prepare()
         stores.append(store)
         return store
 

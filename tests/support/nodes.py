@@ -25,6 +25,7 @@ from tests.support.nginx import Nginx, running_nginx
 from tests.support.server import ENTREPOT, Server, free_port, running_server
 
 PREFIX = "registry/"  # of the objects in the bucket
+_NODES = 2
 _BUSY = 1 << 20  # bytes to or from the store
 _SECONDS = 60.0
 
@@ -164,10 +165,10 @@ class Nodes:
 
 @contextmanager
 def running_nodes(
-    folder: Path, database_url: str, bucket: Bucket, *, count: int = 2, **settings: str
+    folder: Path, database_url: str, bucket: Bucket, settings: Mapping[str, str] | None = None
 ) -> Iterator[Nodes]:
     """Start them all; `settings` are names of the environment without ENTREPOT_, and values."""
-    ports = [free_port() for _ in range(count)]
+    ports = [free_port() for _ in range(_NODES)]
     with ExitStack() as stack:
         addresses = [f"127.0.0.1:{port}" for port in ports]
         front = stack.enter_context(running_nginx(folder / "nginx", addresses))
@@ -176,7 +177,7 @@ def running_nodes(
             "TRUSTED_PROXIES": "127.0.0.1/32",
             "SECRET_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
             "BLOBS__LOW_WATER_BYTES": "0",
-            **settings,
+            **(settings or {}),
         }
         nodes = []
         for number, port in enumerate(ports):

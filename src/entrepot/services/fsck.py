@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from entrepot.blobs.store import BlobStore, StoredObject
-from entrepot.db import fsck, scrub, tombstones
+from entrepot.db import fsck, fsck_accounts, scrub, tombstones
 from entrepot.db.database import Database, Transaction
-from entrepot.db.fsck import Account, StoredBody
+from entrepot.db.fsck import StoredBody
+from entrepot.db.fsck_accounts import Account
 from entrepot.db.scrub import Affected
 from entrepot.model.clock import Clock
 from entrepot.model.digests import is_named
@@ -266,21 +267,21 @@ class Fsck:
     async def _accounts(self) -> AsyncIterator[Finding]:
         """Counts of holders, and sums of bytes and tags, that are not what is there."""
         async with self._database.read(scan=True) as tx:
-            holders = await fsck.find_wrong_holders(tx, limit=_MOST)
+            holders = await fsck_accounts.find_wrong_holders(tx, limit=_MOST)
         for account in holders:
             yield await self._mended(
                 _account("count of holders", account, account.digest),
-                partial(fsck.correct_holders, account=account),
+                partial(fsck_accounts.correct_holders, account=account),
             )
         self._progress("accounts", 1, 3)
         async with self._database.read(scan=True) as tx:
-            sums = await fsck.find_wrong_bytes(tx, limit=_MOST)
+            sums = await fsck_accounts.find_wrong_bytes(tx, limit=_MOST)
         for account in sums:
             line = f"repository {account.repository_id}" if account.repository_id else "all"
             yield await self._corrected("sum of bytes", account, line, of_tags=False)
         self._progress("accounts", 2, 3)
         async with self._database.read(scan=True) as tx:
-            counts = await fsck.find_wrong_tags(tx, limit=_MOST)
+            counts = await fsck_accounts.find_wrong_tags(tx, limit=_MOST)
         for account in counts:
             yield await self._corrected("count of tags", account, "all", of_tags=True)
         self._progress("accounts", 3, 3)
@@ -289,7 +290,7 @@ class Fsck:
         return await self._mended(
             _account(kind, account, line),
             partial(
-                fsck.correct_sum,
+                fsck_accounts.correct_sum,
                 account=account,
                 of_tags=of_tags,
                 id=new_id(),
