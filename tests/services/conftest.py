@@ -41,10 +41,12 @@ ON_OBJECTS = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc):
     is_for_both = metafunc.module.__name__.rpartition(".")[2] in ON_OBJECTS
     if is_for_both and "store_kind" in metafunc.fixturenames:
-        metafunc.parametrize(
+        # A mark, and first: it replaces what the fixture of databases says of itself.
+        both = pytest.mark.parametrize(
             ("store_kind", "database_url"),
             [
                 ("disk", "sqlite"),
@@ -53,6 +55,7 @@ def pytest_generate_tests(metafunc):
             ],
             indirect=["database_url"],
         )
+        metafunc.definition.add_marker(both)
 
 
 @pytest.fixture
