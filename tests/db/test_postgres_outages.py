@@ -145,12 +145,13 @@ async def test_writes_go_on_at_the_standby_that_was_promoted(cluster, standby, o
 
 
 async def test_a_commit_that_the_standby_never_got_is_made_there(cluster, standby, opened, stack):
-    database = await opened(both(cluster, standby))
-    await is_caught_up(cluster)
-    standby.stop()
     async with await psycopg.AsyncConnection.connect(cluster.url, autocommit=True) as operator:
+        # Before all else: a loaded server takes it on some time after it was told.
         await operator.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
         await operator.execute("SELECT pg_reload_conf()")
+        database = await opened(both(cluster, standby))
+        await is_caught_up(cluster)
+        standby.stop()
         writing = asyncio.create_task(database.write(lambda tx: put(tx, "a")))
         await wait_until(operator, "wait_event = 'SyncRep'")
 
