@@ -21,9 +21,10 @@ def new_store(store_kind, request, tmp_path):
     stores = []
 
     def make(name):
+        store: BlobStore
         if store_kind == "objects":
             bucket = request.getfixturevalue("bucket")
-            store: BlobStore = ObjectStore(replace(place_of(bucket), prefix=name))
+            store = ObjectStore(replace(place_of(bucket), prefix=name))
         else:
             store = DiskStore(tmp_path / name, tmp_path / "uploads", low_water_bytes=0)
         store.prepare()
