@@ -4,8 +4,9 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -18,6 +19,7 @@ from tests.support.invariants import check_invariants
 from tests.support.kept import KeptObjects
 from tests.support.memory import watching
 from tests.support.nodes import PREFIX, running_nodes
+from tests.support.postgres import new_database
 from tests.support.server import basic
 
 MIB = 1 << 20
@@ -45,13 +47,21 @@ SIZES = [
     ),
 ]
 
-pytestmark = [pytest.mark.slow, pytest.mark.parametrize("size", SIZES)]
+pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def bucket(size):
-    """Of a server of its own, whose disk goes away with it."""
-    needed = 2 * size.layer + 2 * GB  # as segments, and as what they are joined to
+@pytest.fixture(scope="module", params=SIZES)
+def size(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def bucket(request, size):
+    """Of a server of its own where the layer is large: its disk goes away with it."""
+    if not size.is_joined:
+        yield request.getfixturevalue("object_server").new_bucket()
+        return
+    needed = 3 * size.layer + 2 * GB  # two layers, and the segments that one was
     place = tempfile.gettempdir()
     if shutil.disk_usage(place).free < needed:
         pytest.skip(f"needs {needed // GB} GB free in {place}")
@@ -124,7 +134,7 @@ class Registry:
 
     def is_joined(self):
         """Whether every blob is one object; the segments stay for an hour."""
-        sql = "SELECT 1 FROM blobs WHERE storage_key LIKE '%.parts'"
+        sql = "SELECT 1 FROM blobs WHERE storage_key LIKE '%.segments'"
         with psycopg.connect(self.nodes.database_url) as database:
             return database.execute(sql).fetchone() is None
 
@@ -133,9 +143,14 @@ def path_of(location):
     return httpx.URL(location).raw_path.decode()
 
 
-@pytest.fixture
-def registry(tmp_path, postgres_url, bucket, size):
-    with ExitStack() as stack, running_nodes(tmp_path, postgres_url, bucket) as nodes:
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory, postgres_server, postgres_template, bucket):
+    folder = tmp_path_factory.mktemp("nodes")
+    with (
+        new_database(postgres_server, template=postgres_template) as database_url,
+        running_nodes(folder, database_url, bucket) as nodes,
+        ExitStack() as stack,
+    ):
         registry = Registry(nodes, stack)
         layer = Layer(64 * MIB, os.urandom(MIB - 8))  # what the first request needs is there
         for number in range(len(nodes.nodes)):
@@ -143,7 +158,7 @@ def registry(tmp_path, postgres_url, bucket, size):
             registry.commit(number, where, layer.digest())
             registry.pulled(number, "warm/up", layer.digest())
         yield registry
-        check_invariants(postgres_url, KeptObjects(bucket, PREFIX), samples=0)
+        check_invariants(database_url, KeptObjects(bucket, PREFIX), samples=0)
 
 
 @pytest.fixture
@@ -151,15 +166,27 @@ def layer(size):
     return Layer(size.layer, os.urandom(MIB - 8))
 
 
+@contextmanager
+def told(what, size):
+    """Say how fast something was."""
+    began = time.monotonic()
+    yield
+    seconds = time.monotonic() - began
+    print(f"\n{what}: {seconds:.0f} s, {size / seconds / 1e6:.0f} MB/s", end="")
+
+
 def test_a_layer_in_one_patch_goes_there_and_back(registry, layer, name):
     digest = layer.digest()
 
     with watching(registry.pids) as memory:
-        where = registry.patch(0, registry.open(name), layer, 0, layer.size)
-        registry.commit(1, where, digest)
-        assert [registry.pulled(number, name, digest) for number in (0, 1)] == [digest] * 2
+        with told("one PATCH", layer.size):
+            where = registry.patch(0, registry.open(name), layer, 0, layer.size)
+        with told("commit at the other node", layer.size):
+            registry.commit(1, where, digest)
+        with told("two pulls", 2 * layer.size):
+            assert [registry.pulled(number, name, digest) for number in (0, 1)] == [digest] * 2
 
-    print(f"\n{layer.size} bytes in one PATCH: memory grew by {memory.grown / MIB:.0f} MiB")
+    print(f"\nmemory: {memory}")
     assert memory.grown <= GROWN
 
 
@@ -168,14 +195,19 @@ def test_a_layer_in_patches_over_alternating_nodes_goes_there_and_back(registry,
 
     with watching(registry.pids) as memory:
         where = registry.open(name)
-        for turn, start in enumerate(range(0, layer.size, size.patch)):
-            stop = min(start + size.patch, layer.size)
-            where = registry.patch(turn % 2, where, layer, start, stop)
-        registry.commit(0, where, digest)
-        assert [registry.pulled(number, name, digest) for number in (0, 1)] == [digest] * 2
+        with told("PATCHes", layer.size):
+            for turn, start in enumerate(range(0, layer.size, size.patch)):
+                stop = min(start + size.patch, layer.size)
+                where = registry.patch(turn % 2, where, layer, start, stop)
+        with told("commit", layer.size):
+            registry.commit(0, where, digest)
+        with told("two pulls", 2 * layer.size):
+            assert [registry.pulled(number, name, digest) for number in (0, 1)] == [digest] * 2
         if size.is_joined:
-            eventually(registry.is_joined, within=JOINED_WITHIN)
-            assert registry.pulled(1, name, digest) == digest
+            with told("join", layer.size):
+                eventually(registry.is_joined, within=JOINED_WITHIN)
+            with told("pull of what was joined", layer.size):
+                assert registry.pulled(1, name, digest) == digest
 
-    print(f"\n{layer.size} bytes in PATCHes: memory grew by {memory.grown / MIB:.0f} MiB")
+    print(f"\nmemory: {memory}")
     assert memory.grown <= GROWN

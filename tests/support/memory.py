@@ -22,6 +22,11 @@ class Watched:
         """By how much the one grew that grew most."""
         return max(peak - idle for idle, peak in zip(self.idle, self.peak, strict=True))
 
+    def __str__(self) -> str:
+        """Of each in MiB, as it grew."""
+        each = zip(self.idle, self.peak, strict=True)
+        return ", ".join(f"{idle >> 20} -> {peak >> 20} MiB" for idle, peak in each)
+
 
 @contextmanager
 def watching(pids: Sequence[int]) -> Iterator[Watched]:
