@@ -45,6 +45,24 @@ async def test_what_was_deleted_stays_for_the_time_of_restoring(yard):
     assert len(yard.objects()) == 1
 
 
+async def test_an_object_that_was_buried_before_keeps_no_other(yard):
+    for content in (b"layer", b"other"):
+        await yard.upload(APP, content)
+    await yard.execute(
+        "INSERT INTO tombstones (storage_key, digest, size, due_at)"
+        " SELECT storage_key, digest, size, 1 FROM blobs WHERE digest = :digest",
+        digest=digest_of(b"layer"),
+    )
+
+    for time in (GRACE, DELAY):
+        yard.world.clock.advance(time + HOUR)
+        done = await yard.collection().run()
+
+    assert not done.failed
+    assert not await yard.blobs()
+    assert not yard.objects()
+
+
 async def test_a_layer_that_another_image_needs_stays(yard):
     await yard.image(APP, "v1", layers=[b"shared", b"own"])
     kept = await yard.image(APP, "v2", layers=[b"shared"], note="2")

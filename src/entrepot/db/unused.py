@@ -121,6 +121,7 @@ async def bury_blobs(tx: Transaction, digests: Iterable[str], *, due_at: int) ->
            AND NOT EXISTS (SELECT 1
                              FROM blob_links AS l
                             WHERE l.digest = b.digest)
+        ON CONFLICT (storage_key) DO UPDATE SET due_at = excluded.due_at
         """,
         due_at=due_at,
         **values,
