@@ -1,6 +1,8 @@
 """An object that the store lost or changed: noted by whoever pulls it, mended by the next push."""
 
+import os
 import secrets
+import subprocess
 
 import httpx
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from tests.faults.test_object_faults import settings_of, standing
 from tests.support.eventually import eventually
 from tests.support.s3_proxy import S3Proxy
-from tests.support.server import digest_of, running_server
+from tests.support.server import ENTREPOT, digest_of, running_server
 
 pytestmark = pytest.mark.slow
 
@@ -41,6 +43,13 @@ def stored(stand, name, content):
 def head(stand, name, content):
     path = f"/v2/{name}/blobs/{digest_of(content)}"
     return stand.client.request("HEAD", path).status_code
+
+
+def scrub(stand):
+    settings = settings_of(stand.bucket) | {"ENTREPOT_DATA": str(stand.server.data)}
+    subprocess.run(
+        [ENTREPOT, "admin", "scrub"], env=os.environ | settings, check=True, capture_output=True
+    )
 
 
 def require_mended_by_a_push(stand, name, content):
@@ -88,15 +97,20 @@ def test_other_bytes_in_its_place_are_never_a_whole_answer_and_mended(stand, nam
     require_mended_by_a_push(stand, name, content)
 
 
-def test_a_loss_that_passed_is_nothing(stand, name):
-    """What was noted is looked at again before somebody hears of it."""
+@pytest.mark.parametrize("stand", [NO_COPIES], indirect=True)
+def test_a_known_loss_is_not_looked_for_by_who_asks_but_by_scrub(stand, name):
     content = secrets.token_bytes(SIZE)
     key = stored(stand, name, content)
     stand.bucket.client().delete_object(Bucket=stand.bucket.name, Key=key)
     assert stand.pull(name, content).status_code == 503
-    eventually(lambda: head(stand, name, content) == 404)
-
+    eventually(lambda: head(stand, name, content) == 404, missing="the damage was not noted")
     stand.bucket.client().put_object(Bucket=stand.bucket.name, Key=key, Body=content)
+    stand.proxy.log.clear()
+
+    assert stand.pull(name, content).status_code == 503
+    assert head(stand, name, content) == 404
+    assert stand.proxy.count("GetObject") == 0
+    scrub(stand)
 
     assert stand.pull(name, content).content == content
     assert head(stand, name, content) == 200

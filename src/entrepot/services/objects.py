@@ -58,6 +58,12 @@ async def find_segments(database: Database, blob: LinkedBlob) -> Sequence[Segmen
     return found
 
 
+async def require_there(database: Database, store: BlobStore, blob: LinkedBlob) -> None:
+    """Ask the store for all objects of a blob. Raises ObjectMissing, StorageFailed, Unavailable."""
+    for segment in await find_segments(database, blob):
+        await asyncio.to_thread(store.require, segment.key, segment.size)
+
+
 async def require_whole(found: StoredManifest) -> None:
     """Raise ObjectMissing unless these are the bytes that the digest names.
 
@@ -97,6 +103,8 @@ class Objects:
                 await self._note_damaged(blob, error.message, stamp=blob.stamp)
             raise
         if isinstance(file, Stored):
+            if blob.is_damaged:
+                raise _damaged(blob)  # no stamp shows whether it is back: scrub looks for it
             file.suspect = partial(self._start, blob)
         if file.stamp == blob.stamp and not blob.is_damaged:
             return file
