@@ -35,7 +35,6 @@ from tests.support.kept import KeptFiles, KeptObjects
 ON_OBJECTS = (
     "test_content",
     "test_collection",
-    "test_restore",
     "test_purge_and_restore",
     "test_store_id",
 )
