@@ -159,6 +159,7 @@ async def test_a_store_that_hangs_keeps_one_thread_however_often_it_is_asked(tmp
 
 async def test_a_data_folder_without_space_is_degraded_wherever_the_store_is(tmp_path):
     store = DiskStore(tmp_path, tmp_path, low_water_bytes=0)
+    store.prepare()
     ask = AskStore(store, Space(tmp_path, 1 << 62))
 
     assert await Readiness(FakeClock(), {"store": ask}).look() == {"degraded": "disk"}
