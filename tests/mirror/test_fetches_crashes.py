@@ -6,7 +6,7 @@ import os
 import pytest
 
 from entrepot.blobs.answers import File
-from entrepot.db import fetches
+from entrepot.db import blobs, fetches
 from entrepot.model.digests import Digest
 from entrepot.model.errors import Unavailable
 from entrepot.services.fetch_holders import source_of
@@ -112,9 +112,9 @@ async def test_a_commit_that_nobody_heard_of_counts_once(fleet, upstream, monkey
     repository = await fleet.repository()
     store = Leading._store
 
-    async def twice(self, tx, size, stamp):
-        await store(self, tx, size, stamp)
-        return await store(self, tx, size, stamp)
+    async def twice(*call):
+        await store(*call)
+        return await store(*call)
 
     monkeypatch.setattr(Leading, "_store", twice)
 
@@ -167,6 +167,24 @@ async def test_what_a_store_has_of_a_fetch_that_failed_is_deleted(
     assert await worker.read(repository, digest) == content
     await far_fleet.settled()
     assert await far_fleet.holders(digest) == [repository.id]
+
+
+@pytest.mark.slow
+async def test_a_fetch_heals_a_blob_that_the_store_has_lost(far_fleet, upstream, objects):
+    worker = await far_fleet.worker()
+    content, digest = put(upstream)
+    repository = await far_fleet.repository()
+    lost, size = worker.store.new_key(), len(content)
+    await worker.database.write(
+        lambda tx: blobs.put(tx, digest=digest, size=size, storage_key=lost, stamp=0, now=1)
+    )
+
+    assert await worker.read(repository, digest) == content
+    await far_fleet.settled()
+
+    ((key,),) = await far_fleet.rows("SELECT storage_key FROM blobs")
+    assert objects() == {key}
+    assert await far_fleet.buried() == {lost}
 
 
 async def test_an_object_whose_row_could_not_be_written_is_deleted(fleet, upstream, monkeypatch):

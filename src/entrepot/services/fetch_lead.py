@@ -26,7 +26,7 @@ from entrepot.model.upstreams import Source
 from entrepot.services.fetch_ends import bury
 from entrepot.services.fetch_fill import Filling
 from entrepot.services.fetch_progress import Progress
-from entrepot.services.holdings import hold_blob, keep_object
+from entrepot.services.holdings import find_lost, hold_blob, keep_object
 from entrepot.services.objects import Objects
 
 log = structlog.get_logger()
@@ -294,12 +294,13 @@ class Leading:
         if self._is_listed:
             self.may_be_stored = True
             stamp = await self._means.store.adopt(spool, self._id)
-            await self._means.database.write(lambda tx: self._store(tx, size, stamp))
+            lost = await find_lost(self._means.database, self._means.store, str(self._digest))
+            await self._means.database.write(lambda tx: self._store(tx, size, stamp, lost))
         log.info(
             "blob.fetched", digest=str(self._digest), size=size, upstream=self._source.upstream_id
         )
 
-    async def _store(self, tx: Transaction, size: int, stamp: int) -> None:
+    async def _store(self, tx: Transaction, size: int, stamp: int, lost: str | None) -> None:
         """Make the object a blob of those who asked."""
         digest, now = str(self._digest), self._means.clock.now()
         due_at = now + self._means.limits.grace
@@ -323,6 +324,7 @@ class Leading:
             stamp=stamp,
             now=now,
             due_at=due_at,
+            lost=lost,
         )
         for holder in found:
             await hold_blob(tx, holder, digest, size, now=now, protected_until=due_at)

@@ -1,11 +1,30 @@
 """What it means that a repository gains a blob: its object, the link, its bytes, a review."""
 
 from entrepot.blobs.store import BlobStore
-from entrepot.db import accounts, blobs, collection, tombstones
-from entrepot.db.database import Transaction
+from entrepot.db import accounts, blobs, collection, scrub, tombstones
+from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Repository
+from entrepot.model.errors import ObjectMissing
 from entrepot.model.ids import new_id
-from entrepot.services.objects import is_whole
+from entrepot.services.objects import is_whole, require_there
+
+
+async def find_lost(database: Database, store: BlobStore, digest: str) -> str | None:
+    """The key of a blob that an object store has lost; to be asked before ours is recorded.
+
+    A folder is asked while it is recorded: that takes no network. Raises StorageFailed,
+    Unavailable.
+    """
+    if not store.has_segments:
+        return None
+    async with database.read() as tx:
+        blob = await scrub.find(tx, digest)
+    try:
+        if blob is not None and not blob.is_damaged:
+            await require_there(database, store, blob)
+    except ObjectMissing:
+        return blob.storage_key if blob is not None else None
+    return None
 
 
 async def keep_object(
@@ -18,11 +37,12 @@ async def keep_object(
     stamp: int,
     now: int,
     due_at: int,
+    lost: str | None = None,
 ) -> None:
     """Record that an object, durable by now, holds this digest. Times in µs.
 
     When somebody else has stored it before, one of the two is a duplicate, to go when it is due:
-    the other one unless it is known to be right, as ours is.
+    the other one unless it is known to be right, as ours is. `lost` is the key of one that is not.
     """
     stored = await blobs.put(
         tx, digest=digest, size=size, storage_key=storage_key, stamp=stamp, now=now
@@ -30,7 +50,7 @@ async def keep_object(
     if stored.storage_key == storage_key:
         return
     duplicate = storage_key
-    if stored.size != size or not is_whole(store, stored):
+    if stored.size != size or stored.storage_key == lost or not is_whole(store, stored):
         duplicate = stored.storage_key
         # After a COMMIT that nobody heard of ours may already be buried as the duplicate.
         await tombstones.remove(tx, [storage_key])

@@ -12,7 +12,7 @@ from entrepot.db import installation, scrub
 from entrepot.db.database import Database
 from entrepot.model.errors import ObjectMissing, StartRefused
 from entrepot.model.stored import LinkedBlob
-from entrepot.services.objects import find_segments
+from entrepot.services.objects import require_there
 
 STORE = "store"  # a name in the table `installation`
 _LOOKED_AT = 20  # blobs, where the database knows no id yet
@@ -68,8 +68,7 @@ async def _has_any(database: Database, store: BlobStore, blobs: list[LinkedBlob]
     """Whether one of some blobs is there: others may have been lost."""
     for blob in blobs:
         try:
-            for segment in await find_segments(database, blob):
-                await asyncio.to_thread(store.require, segment.key, segment.size)
+            await require_there(database, store, blob)
         except ObjectMissing:
             continue
         return True
