@@ -9,8 +9,9 @@ from entrepot.lifecycle import make_collection
 from entrepot.model.clock import DAY, SystemClock
 from entrepot.model.digests import Digest
 from entrepot.model.ranges import ByteRange
-from entrepot.services.access import NOBODY
+from entrepot.services.access import NOBODY, OPERATOR
 from entrepot.services.joining import Joining
+from entrepot.services.repositories import Repositories
 from tests.faults.test_interleavings import address_of, new_name, two_nodes
 from tests.support.invariants import check_invariants
 from tests.support.kept import KeptObjects
@@ -72,6 +73,12 @@ class Cluster:
         assert not done.failed
         assert not done.refused
         assert done.stopped is None
+
+    async def delete_repository(self, upload):
+        app = self.first.app
+        kept = Repositories(app.database, SystemClock(), app.access, app._addresses, window=DAY)
+        repository = await upload.repository(self.first)
+        await kept.delete(OPERATOR, repository.id, version=None)
 
     async def end(self):
         """All sessions expire and nothing is used: nothing is left."""

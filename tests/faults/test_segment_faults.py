@@ -5,7 +5,7 @@ import secrets
 import pytest
 
 from entrepot.model.clock import MINUTE
-from entrepot.model.errors import DigestInvalid, StorageFailed, Unavailable
+from entrepot.model.errors import DigestInvalid, StorageFailed, Unavailable, UploadUnknown
 from tests.faults.segments import Shifted, cluster
 from tests.support import s3_faults
 from tests.support.s3_lag import Lag
@@ -64,6 +64,25 @@ async def test_a_segment_that_fails_leaves_the_upload_where_it_was(
     await upload.put(nodes.first)
     assert await upload.pull(nodes.second) == b"first, second"
     nodes.check()
+
+
+async def test_a_body_that_fails_behind_the_end_of_its_upload_leaves_nothing(nodes, s3_proxy):
+    upload = await nodes.open(nodes.first, b"some")
+
+    async def body():
+        yield secrets.token_bytes(1_000)
+        await upload.cancel(nodes.second)
+        await nodes.collect(nodes.second)
+        s3_proxy.on("DeleteObject", _SKEWED, times=None)
+
+    with pytest.raises(UploadUnknown):
+        await nodes.first.registry.uploads.append(upload.session, body(), None)
+    s3_proxy.mend()
+    assert len(nodes.kept.objects()) == 1
+
+    await nodes.collect(nodes.second)
+
+    assert not nodes.kept.objects()
 
 
 async def test_a_segment_whose_answer_is_lost_counts_once(nodes, s3_proxy):

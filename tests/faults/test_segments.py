@@ -192,20 +192,98 @@ async def test_what_losers_left_of_a_committed_upload_is_swept(nodes):
     assert await upload.pull(nodes.first) == b"some"
 
 
-async def test_the_segments_of_a_repository_that_goes_go_too(nodes):
+async def test_what_uploads_to_a_repository_left_goes_with_it(nodes):
     upload = await nodes.open(nodes.first, b"some", b"more")
+    lost = nodes.first.app.store.upload(upload.session.storage_key)
+    lost.resume(0, ())
+    await lost.append(once(b"of a node that was killed"), 0, [])
     await nodes.open(nodes.first, b"of another")
 
-    async def work(tx):
-        await tx.execute("DELETE FROM uploads WHERE id = :id", id=upload.session.id)
-
-    await nodes.first.app.database.write(work)
-    assert await nodes.second.registry.uploads.sweep_strays() == 1
-    assert await nodes.second.registry.uploads.sweep_strays() == 0
+    await nodes.delete_repository(upload)
+    with pytest.raises(UploadUnknown):
+        await nodes.first.registry.uploads.append(upload.session, once(b"late"), None)
+    await nodes.second.registry.uploads.sweep()
     await nodes.collect(nodes.second)
 
     assert len(nodes.kept.objects()) == 1
     nodes.check()
+
+
+async def test_a_body_that_arrives_while_its_repository_goes_leaves_nothing(nodes):
+    upload = await nodes.open(nodes.first, b"some")
+
+    async def body():
+        yield b"before"
+        await nodes.delete_repository(upload)
+        await nodes.second.registry.uploads.sweep()
+        await nodes.collect(nodes.second)
+        yield b"behind"
+
+    with pytest.raises(UploadUnknown):
+        await nodes.first.registry.uploads.append(upload.session, body(), None)
+
+    assert not nodes.kept.objects()
+    nodes.check()
+
+
+async def test_an_upload_does_not_expire_while_its_body_arrives(nodes):
+    upload = await nodes.open(nodes.first, b"some")
+    clock = Shifted()
+    for node in (nodes.first, nodes.second):
+        swap(node.registry.uploads, clock=clock)
+
+    async def body():
+        for day in range(9):  # it lives for seven
+            clock.ahead = day * DAY
+            yield b"%d" % day
+            await nodes.second.registry.uploads.sweep()
+
+    await nodes.first.registry.uploads.append(upload.session, body(), None)
+
+    upload.session, upload.content = await upload.find(nodes.second), b"some012345678"
+    await upload.put(nodes.second)
+    assert await upload.pull(nodes.second) == upload.content
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["one object", "segments"])
+async def test_a_push_heals_a_blob_that_nobody_has_missed_yet(nodes, bucket, count):
+    upload = await nodes.in_segments(nodes.first, count)
+    lost = set(nodes.kept.objects())
+    key = max(lost)
+    bucket.client().delete_object(Bucket=bucket.name, Key=f"{nodes.kept.prefix}{key[:2]}/{key}")
+
+    again = await nodes.open(nodes.second)
+    await again.put(nodes.second, upload.content)
+
+    assert await upload.pull(nodes.first) == upload.content
+    nodes.check()
+    await nodes.collect(nodes.first, ahead=2 * DAY)
+    assert not lost & set(nodes.kept.objects())
+
+
+async def test_a_push_of_what_is_there_is_the_duplicate(nodes):
+    upload = await nodes.in_segments(nodes.first, 1)
+    kept = nodes.kept.objects()
+
+    again = await nodes.open(nodes.second)
+    await again.put(nodes.second, upload.content)
+
+    await nodes.collect(nodes.first, ahead=DAY + MINUTE)
+    assert set(nodes.kept.objects()) == set(kept)
+
+
+@on_both
+async def test_a_repeated_put_meets_the_first_one_when_that_has_just_ended(nodes):
+    upload = await nodes.open(nodes.first, b"some")
+    found = upload.session
+
+    await upload.put(nodes.first, b" more")
+    upload.session = found
+    await upload.put(nodes.second, b" more", before=b"some")
+
+    assert await upload.pull(nodes.second) == b"some more"
+    with pytest.raises(UploadUnknown):
+        await upload.put(nodes.second, b" less", before=b"some")
 
 
 @on_both

@@ -7,9 +7,9 @@ import pytest
 
 from entrepot.app import Application, prepare
 from entrepot.config import load
-from entrepot.model.clock import SystemClock
+from entrepot.model.clock import DAY, SystemClock
 from entrepot.model.digests import Digest
-from entrepot.model.errors import BlobUnknown, ObjectMissing, Unavailable
+from entrepot.model.errors import BlobUnknown, ObjectMissing, Unavailable, UploadUnknown
 from entrepot.model.names import RepositoryName
 from entrepot.services.access import NOBODY
 from entrepot.services.addresses import Address
@@ -126,6 +126,46 @@ async def test_an_upload_goes_on_when_the_answer_to_its_commit_was_lost(data, da
         await push(app, content)
 
         check_invariants(database_url, data)
+
+
+async def test_a_repeated_put_meets_the_first_one_when_that_has_just_ended(data, database_url):
+    content = secrets.token_bytes(100)
+    digest = Digest.of(content)
+    async with running(data, database_url) as app:
+        found = await app.uploads.open(NOBODY, ADDRESS, algorithm="sha256")
+        call = (NOBODY, ADDRESS, found, digest)
+        await app.uploads.commit(*call, pieces_of(content), None)
+
+        assert await app.uploads.commit(*call, pieces_of(content), None) == []
+
+        with pytest.raises(UploadUnknown):
+            await app.uploads.commit(
+                NOBODY, ADDRESS, found, Digest.of(b"other"), pieces_of(b"other"), None
+            )
+        check_invariants(database_url, data)
+
+
+async def test_an_upload_that_cannot_be_removed_keeps_no_other(data, database_url):
+    async with running(data, database_url) as app:
+        first, second = [await app.uploads.open(NOBODY, ADDRESS, algorithm="sha256") for _ in "12"]
+        for session in (first, second):
+            await app.uploads.append(session, pieces_of(b"some"), None)
+        file = data / "uploads" / first.storage_key
+        file.unlink()
+        file.mkdir()  # which no unlink removes
+        swap(app.uploads, clock=Later())
+
+        assert await app.uploads.sweep() == 1
+        file.rmdir()
+        assert await app.uploads.sweep() == 1
+
+        assert not list((data / "uploads").iterdir())
+        assert await app.uploads.count_open() == 0
+
+
+class Later:
+    def now(self):
+        return SystemClock().now() + 30 * DAY
 
 
 class Repeating:

@@ -84,6 +84,7 @@ async def test_an_upload_that_is_finished_behind_a_transfer_adds_nothing(world, 
         with pytest.raises((UploadUnknown, Unauthenticated)):
             await world.uploads.commit(actor, where, session, Digest.of(CONTENT), pieces(), None)
     assert await world.rows("SELECT 1 FROM blob_links") == []
+    await world.uploads.sweep()
     assert await world.rows("SELECT 1 FROM uploads") == []
 
 

@@ -218,6 +218,7 @@ async def test_a_repository_can_be_restored_until_its_time_is_over(bench):
     bench.world.clock.advance(MINUTE)
     with pytest.raises(NotFound, match="longer than 24 h ago, and is gone"):
         await bench.deletions.repository(OPERATOR, late)
+    await bench.world.uploads.sweep()
     await bench.yard.collect_all()
 
     assert await bench.tags() == {"v1": digest, "v2": digest}

@@ -62,31 +62,6 @@ async def find_left(tx: Transaction, upload_key: str, object_keys: Iterable[str]
     return [str(row[0]) for row in rows]
 
 
-async def find_strays(tx: Transaction, *, limit: int) -> list[tuple[str, int]]:
-    """Uploads that have segments and neither a session nor a blob, with their bytes.
-
-    Walks the segments.
-    """
-    rows = await tx.fetch_all(
-        """
-        SELECT s.upload_key, CAST(SUM(s.size) AS BIGINT)
-          FROM segments AS s
-         WHERE s.upload_key NOT IN (SELECT storage_key FROM uploads)
-           AND NOT EXISTS (SELECT 1
-                             FROM blobs AS b
-                            WHERE b.storage_key = s.upload_key || :in_segments)
-           AND NOT EXISTS (SELECT 1
-                             FROM tombstones AS t
-                            WHERE t.storage_key = s.upload_key || :in_segments)
-         GROUP BY s.upload_key
-         LIMIT :limit
-        """,
-        in_segments=IN_SEGMENTS,
-        limit=limit,
-    )
-    return [(str(row[0]), int(row[1] or 0)) for row in rows]
-
-
 async def find_unjoined(tx: Transaction, *, after: str, most: int, limit: int) -> list[LinkedBlob]:
     """Undamaged blobs of at most so many bytes that are in segments, by digest.
 

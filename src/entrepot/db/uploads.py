@@ -70,9 +70,9 @@ async def find(
 
 
 async def get(tx: Transaction, upload_id: str) -> UploadSession | None:
-    """The session as it is now, for whoever was let in before."""
+    """The session as it is now, for whoever was let in before; None once it has ended."""
     row = await tx.fetch_one(
-        f"SELECT {_COLUMNS} FROM uploads WHERE id = :id",  # a list of columns
+        f"SELECT {_COLUMNS} FROM uploads WHERE id = :id AND expires_at > 0",  # a list of columns
         id=upload_id,
     )
     return _session(row) if row else None
@@ -100,6 +100,7 @@ async def advance(
          WHERE id = :id
            AND (size = :size_before OR (size = :size AND expires_at = :expires_at))
            AND committed_at IS NULL
+           AND expires_at > 0
         """,
         id=upload_id,
         size_before=size_before,
@@ -109,6 +110,21 @@ async def advance(
         expires_at=expires_at,
     )
     return changed > 0
+
+
+async def renew(tx: Transaction, upload_id: str, *, expires_at: int) -> None:
+    """Let an open session live until then, while its bytes arrive."""
+    await tx.execute(
+        """
+        UPDATE uploads
+           SET expires_at = :expires_at
+         WHERE id = :id
+           AND committed_at IS NULL
+           AND expires_at BETWEEN 1 AND :expires_at
+        """,
+        id=upload_id,
+        expires_at=expires_at,
+    )
 
 
 async def find_open(tx: Transaction, upload_ids: Iterable[str]) -> list[UploadSession]:
@@ -156,6 +172,7 @@ async def commit(
          WHERE id = :id
            AND size = :size
            AND committed_at IS NULL
+           AND expires_at > 0
         """,
         id=upload_id,
         digest=digest,
@@ -186,10 +203,11 @@ async def delete_open(tx: Transaction, upload_id: str, *, expired_by: int) -> bo
     return changed > 0
 
 
-async def delete_all_of(tx: Transaction, repository_id: int) -> None:
-    """Forget every session of a repository; what they wrote is a stray file from now on."""
+async def end_all_of(tx: Transaction, repository_id: int) -> None:
+    """End every session of a repository, for good; the sweeper forgets them, with their bytes."""
     await tx.execute(
-        "DELETE FROM uploads WHERE repository_id = :repository_id", repository_id=repository_id
+        "UPDATE uploads SET expires_at = 0 WHERE repository_id = :repository_id",
+        repository_id=repository_id,
     )
 
 
@@ -223,6 +241,7 @@ async def has_any_since(
          WHERE token_id = :token_id
            AND repository_id = :repository_id
            AND created_at < :opened_before
+           AND expires_at > 0
          LIMIT 1
         """,
         repository_id=repository_id,

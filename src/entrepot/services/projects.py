@@ -203,11 +203,11 @@ class Projects:
     ) -> None:
         """Move the repository with all that is counted for it.
 
-        Its sessions go first: a blob that is being committed has locked its own, so that what
-        follows sees its link, or finds its session gone and fails.
+        Its sessions end first: a blob that is being committed has locked its own, so that what
+        follows sees its link, or finds its session ended and fails.
         """
         await repositories.transfer(tx, builds.id, organisation_id)
-        await uploads.delete_all_of(tx, builds.id)
+        await uploads.end_all_of(tx, builds.id)
         await projects.unlink_all_of(tx, builds.id)
         before = builds.organisation_id
         await accounts.lost_all(

@@ -326,7 +326,7 @@ class Repositories:
         await accounts.count_tags(tx, owner, -pushed, now=now, id=new_id())
         await lookups.forget_all(tx, repository.id)
         await projects.unlink_all_of(tx, repository.id)
-        await uploads.delete_all_of(tx, repository.id)
+        await uploads.end_all_of(tx, repository.id)
         await collection.review(tx, "repository", repository.id, "", due_at=now + self.window)
         await record(tx, actor, _change("repository.deleted", found), now=now)
 

@@ -27,7 +27,7 @@ async def read_open(tx: Transaction, session: UploadSession) -> UploadSession:
 
 async def require_committed(database: Database, session: UploadSession, digest: Digest) -> None:
     """A client that did not hear our 201 asks again. Raises UploadUnknown."""
-    if session.digest == str(digest):
+    if session.committed_at is not None and session.digest == str(digest):
         async with database.read() as tx:
             blob = await blobs.find(tx, session.repository_id, str(digest))
         if blob is not None and not blob.is_damaged:

@@ -53,6 +53,9 @@ class UploadFiles:
         """
         await self.cancel(upload, session)
 
+    async def bury_left(self, session: UploadSession) -> None:
+        """The file of a session that has ended is a stray, which is found by itself."""
+
     async def expire(self, session: UploadSession) -> None:
         """End a session that is past its time, unless somebody goes on with it just now."""
         async with self._locked(session.storage_key) as upload:

@@ -7,19 +7,19 @@ collection removes all that the upload has left.
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 from entrepot.blobs.store import BucketStore, Upload
 from entrepot.db import blobs, segments, tombstones, uploads
 from entrepot.db.database import Database, Transaction
 from entrepot.model.clock import DAY, Clock
-from entrepot.model.errors import UploadUnknown
+from entrepot.model.errors import EntrepotError, UploadUnknown
 from entrepot.model.stored import UploadSession, segments_key
 from entrepot.services.live_hashes import LiveHashes
 from entrepot.services.upload_checks import NO_UPLOAD, read_open
 
 _ANY_TIME = 2**62
-_STRAYS = 1_000
 _LONGEST = DAY  # that one body may take
 
 
@@ -47,6 +47,20 @@ class UploadSegments:
     async def distrust(self, upload: Upload, session: UploadSession) -> None:
         """Objects that were acknowledged are in their store, whatever fails now."""
 
+    async def bury_left(self, session: UploadSession) -> None:
+        """Have what a writer may have left removed where its session has ended without it.
+
+        Else that goes when the session ends.
+        """
+        key, now = segments_key(session.storage_key), self._clock.now()
+
+        async def work(tx: Transaction) -> None:
+            if await uploads.get(tx, session.id) is None and not await blobs.is_key_known(tx, key):
+                await tombstones.bury(tx, storage_key=key, digest="", size=0, due_at=now)
+
+        with suppress(EntrepotError):  # fsck finds what nobody can note now
+            await self._database.write(work, durable=False)
+
     async def expire(self, session: UploadSession) -> None:
         """End a session that is past its time, unless somebody goes on with it just now."""
         await self._end(session, expired_by=self._clock.now())
@@ -60,23 +74,9 @@ class UploadSegments:
         await self._database.write(lambda tx: uploads.delete(tx, session.id), durable=False)
 
     async def sweep_strays(self) -> int:
-        """Remove segments of sessions that went with their repository, and transfers without end.
-
-        How many of both. Raises StorageFailed, Unavailable.
-        """
-        now = self._clock.now()
-        async with self._database.read(scan=True) as tx:
-            found = await segments.find_strays(tx, limit=_STRAYS)
-
-        async def work(tx: Transaction) -> None:
-            for upload_key, size in found:
-                key = segments_key(upload_key)
-                await tombstones.bury(tx, storage_key=key, digest="", size=size, due_at=now)
-
-        if found:
-            await self._database.write(work, durable=False)
-        begun = now - max(self._expire, _LONGEST)
-        return len(found) + await asyncio.to_thread(self._store.abort_before, begun / 1_000_000)
+        """End transfers that nobody else will; how many. Raises StorageFailed, Unavailable."""
+        begun = self._clock.now() - max(self._expire, _LONGEST)
+        return await asyncio.to_thread(self._store.abort_before, begun / 1_000_000)
 
     async def _end(self, session: UploadSession, *, expired_by: int) -> bool:
         """End an open session that was past its time by then; whether it is ended."""

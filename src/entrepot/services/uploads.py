@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from uuid import uuid4
 
+import structlog
+
 from entrepot.blobs.store import BlobStore, Placed, Upload
 from entrepot.db import segments, uploads
 from entrepot.db.database import Database, Transaction
@@ -30,7 +32,7 @@ from entrepot.model.stored import UploadSession, upload_of
 from entrepot.services.access import Access
 from entrepot.services.addresses import Address, Addresses
 from entrepot.services.catching_up import CatchingUp
-from entrepot.services.holdings import hold_blob, keep_object
+from entrepot.services.holdings import find_lost, hold_blob, keep_object
 from entrepot.services.live_hashes import LiveHashes
 from entrepot.services.quotas import judge
 from entrepot.services.upload_checks import (
@@ -48,6 +50,8 @@ from entrepot.services.upload_segments import UploadSegments
 
 # How long a finished session is known: for a repeated PUT, and a manifest behind an expiry.
 _REMEMBERED = DAY
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +171,26 @@ class Uploads:
 
         What to warn of. Raises DigestInvalid, Denied, and what `append` raises.
         """
-        if session.committed_at is not None:
-            await require_committed(self._database, session, digest)
-            return []
+        if session.committed_at is None:
+            try:
+                return await self._commit(actor, address, session, digest, pieces, chunk, length)
+            except UploadUnknown:
+                # A client that asks again meets its first request here, when that has just ended.
+                async with self._database.read() as tx:
+                    session = await uploads.get(tx, session.id) or session
+        await require_committed(self._database, session, digest)
+        return []
+
+    async def _commit(
+        self,
+        actor: Actor,
+        address: Address,
+        session: UploadSession,
+        digest: Digest,
+        pieces: AsyncIterator[bytes],
+        chunk: ByteRange | None,
+        length: int | None,
+    ) -> list[str]:
         async with self._locked(session) as (upload, current):
             require_next(current, chunk)
             after, stopped = await self._receive(upload, current, pieces, length)
@@ -180,8 +201,9 @@ class Uploads:
             await require_digest(after, digest, boot_id=self._store.boot_id, read_back=read_back)
             async with self._distrusting(upload, after):
                 placed = await upload.commit()
+            lost = await find_lost(self._database, self._store, str(digest))
             warnings = await self._database.write(
-                lambda tx: self._link(tx, actor, address, after, str(digest), placed)
+                lambda tx: self._link(tx, actor, address, after, str(digest), placed, lost)
             )
             self._live.drop(after.id)
             return warnings
@@ -194,6 +216,7 @@ class Uploads:
         session: UploadSession,
         digest: str,
         placed: Placed,
+        lost: str | None,
     ) -> list[str]:
         """The row that a 201 stands for; only now may anything point at the bytes."""
         now = self._clock.now()
@@ -221,6 +244,7 @@ class Uploads:
             stamp=placed.stamp,
             now=now,
             due_at=protected_until,
+            lost=lost,
         )
         grew = await hold_blob(
             tx, repository, digest, session.size, now=now, protected_until=protected_until
@@ -239,15 +263,21 @@ class Uploads:
         return await self._catching_up.sweep()
 
     async def sweep(self, *, limit: int = 1_000) -> int:
-        """Remove sessions that were abandoned, and what a crash left of them; how many."""
+        """Remove sessions that were abandoned, and what a crash left of them; how many.
+
+        One that cannot be removed is tried again in the next round.
+        """
         async with self._database.read(scan=True) as tx:
             old = await uploads.expired(tx, now=self._clock.now(), limit=limit)
+        kept = 0
         for session in old:
-            if session.committed_at is not None:
-                await self._staged.forget(session)
-            else:
-                await self._staged.expire(session)
-        return len(old)
+            end = self._staged.expire if session.committed_at is None else self._staged.forget
+            try:
+                await end(session)
+            except EntrepotError as error:
+                kept += 1
+                log.warning("upload.kept", upload=session.id, error=error.message, **error.values)
+        return len(old) - kept
 
     async def sweep_strays(self) -> int:
         """Remove what no session knows, once it is old; how many."""
@@ -301,8 +331,14 @@ class Uploads:
         """Write what comes and note it; what stopped it, if anything did."""
         running = self._live.take(session)
         hashes = [running] if running is not None else []
-        async with self._distrusting(upload, session):
-            size, stopped = await upload.append(pieces, session.size, hashes, length)
+        try:
+            async with self._distrusting(upload, session):
+                size, stopped = await upload.append(
+                    self._renewing(session, pieces), session.size, hashes, length
+                )
+        except EntrepotError:
+            await self._staged.bury_left(session)
+            raise
         after = session
         if size > session.size:
             digest = f"{session.algorithm}:{running.hexdigest()}" if running is not None else None
@@ -317,6 +353,19 @@ class Uploads:
         if running is not None:
             self._live.keep(after, running)
         return after, stopped
+
+    async def _renewing(
+        self, session: UploadSession, pieces: AsyncIterator[bytes]
+    ) -> AsyncIterator[bytes]:
+        """All that comes; the session does not expire meanwhile, however long that takes."""
+        renewed, pause = self._clock.now(), self._limits.expire // 4
+        async for piece in pieces:
+            if (now := self._clock.now()) - renewed >= pause:
+                renewed, expires_at = now, now + self._limits.expire
+                renew = partial(uploads.renew, upload_id=session.id, expires_at=expires_at)
+                with suppress(EntrepotError):  # there are three more times
+                    await self._database.write(renew, durable=False)
+            yield piece
 
     async def _note(self, upload: Upload, before: UploadSession, after: UploadSession) -> None:
         """Acknowledge bytes, if nobody was faster. Raises UploadBusy, UploadUnknown."""
@@ -337,7 +386,9 @@ class Uploads:
 
         try:
             await self._database.write(work, durable=False)
-        except (UploadUnknown, UploadBusy):
-            with suppress(EntrepotError):  # its session's end removes what is left
-                await upload.discard()
+        except EntrepotError as error:
+            if isinstance(error, UploadUnknown | UploadBusy):
+                with suppress(EntrepotError):
+                    await upload.discard()
+            await self._staged.bury_left(before)
             raise
