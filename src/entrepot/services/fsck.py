@@ -28,7 +28,7 @@ from entrepot.model.ids import new_id
 from entrepot.model.manifests import ManifestLimits, read_manifest
 from entrepot.model.stored import LinkedBlob, upload_of
 from entrepot.services.collection_guard import CollectionGuard
-from entrepot.services.objects import find_segments
+from entrepot.services.objects import require_there
 
 UNKNOWN = "object that nothing knows"
 _PAGE = 500
@@ -142,7 +142,7 @@ class Fsck:
         for blob in found:
             if upload_of(blob.storage_key) is not None:
                 try:
-                    await self._require(blob)
+                    await require_there(self._database, self._store, blob)
                 except (ObjectMissing, *_AWAY):
                     suspects.append(blob)
         return suspects
@@ -156,11 +156,6 @@ class Fsck:
                 missing.append(blob)
         return missing
 
-    async def _require(self, blob: LinkedBlob) -> None:
-        """Ask for all objects of a blob. Raises ObjectMissing, StorageFailed, Unavailable."""
-        for segment in await find_segments(self._database, blob):
-            await asyncio.to_thread(self._store.require, segment.key, segment.size)
-
     async def _look_again(self, seen: LinkedBlob) -> Finding | None:
         async with self._database.read() as tx:
             blob = await scrub.find(tx, seen.digest)
@@ -169,7 +164,7 @@ class Fsck:
             return None
         where = _where(holders)
         try:
-            await self._require(blob)
+            await require_there(self._database, self._store, blob)
         except _AWAY:
             return Finding("object that the store cannot read", blob.digest, where)
         except ObjectMissing:
