@@ -240,9 +240,9 @@ async def test_saving_shows_whether_aws_takes_the_keys(aws, registry, outbound):
     good, powerless = aws.add_user("saved", GET_TOKEN), aws.add_user("unsaved")
     origin = registry.origin
 
-    assert await probe(outbound, origin, EcrAuth(*good), "ecr", "ecr", "team/app") == BASIC
+    assert await probe(outbound, origin, EcrAuth(*good), "ecr", "ecr") == BASIC
     with pytest.raises(FieldInvalid, match=GET_TOKEN):
-        await probe(outbound, origin, EcrAuth(*powerless), "ecr", "ecr", None)
+        await probe(outbound, origin, EcrAuth(*powerless), "ecr", "ecr")
 
 
 async def test_the_operators_authorities_are_trusted_besides_the_usual_ones(

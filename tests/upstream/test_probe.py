@@ -31,9 +31,9 @@ AUTH = BasicAuth("reader", "secret")
 
 @pytest.fixture
 def check(outbound):
-    async def run(server, auth=None, preset="custom", path=None, client=None) -> Handshake:
+    async def run(server, auth=None, client=None) -> Handshake:
         origin = server if isinstance(server, str) else server.origin
-        return await probe(client or outbound, origin, auth or NoAuth(), preset, "hub", path)
+        return await probe(client or outbound, origin, auth or NoAuth(), "custom", "hub")
 
     return run
 
@@ -43,7 +43,6 @@ def private(token_upstream):
     realm = realm_of(token_upstream)
     realm.people["reader"] = "secret"
     realm.anonymous = False
-    token_upstream.put_image("team/app", "v1")
     return token_upstream
 
 
@@ -63,10 +62,7 @@ async def refusal(awaitable, field: str) -> str:
 
 
 async def test_a_registry_that_asks_nobody(check, upstream):
-    upstream.put_image("team/app", "v1")
-
     assert await check(upstream) == Handshake(Challenge.NONE)
-    assert await check(upstream, path="team/app") == Handshake(Challenge.NONE)
 
 
 async def test_a_registry_that_wants_a_password(check, upstream):
@@ -80,7 +76,6 @@ async def test_a_registry_with_a_token_service(check, private):
     expected = Handshake(Challenge.BEARER, f"{private.origin}/token", "registry.test")
 
     assert await check(private, AUTH) == expected
-    assert await check(private, AUTH, path="team/app") == expected
     assert await check(private) == expected  # nobody can prove nothing
     assert private.log.of(kind="token")[0].query == {"service": ["registry.test"]}
 
@@ -97,27 +92,6 @@ async def test_bearer_counts_where_both_are_offered(check, upstream):
     upstream.script(faults.challenge(*lines))
 
     assert await check(upstream) == Handshake(Challenge.BEARER, f"{upstream.origin}/token", "s")
-
-
-async def test_what_only_a_repository_asks_is_pinned_too(check, private):
-    private.script(faults.status(200), kind="ping")
-
-    handshake = await check(private, AUTH, path="team/app")
-
-    assert handshake == Handshake(Challenge.BEARER, f"{private.origin}/token", "registry.test")
-
-
-async def test_who_may_pull_but_not_list_can_read(check, upstream):
-    upstream.put_image("team/app", "latest")
-    upstream.script(faults.status(403), kind="tags")
-
-    assert await check(upstream, path="team/app") == Handshake(Challenge.NONE)
-
-
-async def test_official_images_are_below_library(check, upstream):
-    upstream.put_image("library/redis", "latest")
-
-    assert await check(upstream, preset="docker-hub", path="docker.io/redis")
 
 
 # What is wrong.
@@ -149,17 +123,6 @@ async def test_nobody_where_a_password_is_wanted(check, upstream):
     upstream.login = BasicLogin({})
 
     assert "user name and password" in await refusal(check(upstream), "credential")
-
-
-async def test_nobody_where_the_repository_is_private(check, private):
-    assert "path" in await refusal(check(private, path="team/app"), "path")
-
-
-@pytest.mark.parametrize("path", ["team/other", "other"])
-async def test_a_repository_that_is_not_there(check, private, path):
-    message = await refusal(check(private, AUTH, path=path), "path")
-
-    assert f"no repository {path}" in message
 
 
 async def test_a_name_that_nobody_has(check):
@@ -256,7 +219,6 @@ async def test_a_token_service_elsewhere_is_refused_before_it_learns_anything(ch
 
 
 async def test_a_token_service_on_another_port_is_pinned(check, upstream, private):
-    upstream.put_image("team/app", "v1")
     upstream.script(
         faults.challenge(f'Bearer realm="{private.origin}/token",service="registry.test"'), times=1
     )

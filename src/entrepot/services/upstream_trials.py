@@ -74,9 +74,7 @@ class Trials:
     async def _try(self, trial: Trial) -> Handshake:
         self._require_lent(trial)
         try:
-            return await probe(
-                self._outbound, trial.origin, trial.auth, trial.preset, trial.name, None
-            )
+            return await probe(self._outbound, trial.origin, trial.auth, trial.preset, trial.name)
         except (UpstreamDown, UpstreamBusy):
             raise
         except UpstreamError as error:

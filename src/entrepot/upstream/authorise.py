@@ -90,11 +90,6 @@ class Authoriser:
             return await self._bearer(path, self._actions.get(kind, PULL))
         return None
 
-    @property
-    def handshake(self) -> Handshake:
-        """How the registry asks, as far as it is known."""
-        return self._handshake
-
     async def prove(self) -> str | None:
         """A header that shows who we are, without a repository. Raises UpstreamRefused."""
         if self._handshake.challenge is not Challenge.BEARER or isinstance(self._auth, BearerAuth):

@@ -1,9 +1,7 @@
 """Whether an address is a registry that takes our credential, asked when an upstream is saved.
 
-What is wrong is said of the field it is in: `url`, `credential` or `path`.
+What is wrong is said of the field it is in: `url` or `credential`.
 """
-
-from contextlib import aclosing
 
 from entrepot.model.clock import SystemClock
 from entrepot.model.errors import (
@@ -13,7 +11,6 @@ from entrepot.model.errors import (
     UpstreamDown,
     UpstreamError,
     UpstreamForbidden,
-    UpstreamMissing,
     UpstreamRefused,
     UpstreamUnsafe,
 )
@@ -26,16 +23,13 @@ from entrepot.model.upstreams import (
     NoAuth,
     Observation,
 )
-from entrepot.upstream import listing
 from entrepot.upstream.authorise import Authoriser
-from entrepot.upstream.calls import OK, Calls
 from entrepot.upstream.challenge import find, parse_challenges
 from entrepot.upstream.google import require_key
 from entrepot.upstream.observed import retry_after
 from entrepot.upstream.origins import Origin
 from entrepot.upstream.outbound import Answer, Outbound
 from entrepot.upstream.realms import require_own_realm
-from entrepot.upstream.remote import full_path
 
 # What will be the same tomorrow, unlike a host that does not answer.
 _LASTING = {"dns", "tls"}
@@ -43,10 +37,8 @@ _REMEDY = "give one that may read there"
 _NAMED = "a user name and password: --username NAME --password-stdin"
 
 
-async def probe(
-    outbound: Outbound, origin: str, auth: Auth, preset: str, name: str, path: str | None
-) -> Handshake:
-    """What the registry said, to be pinned; with `path`, that it can be read as well.
+async def probe(outbound: Outbound, origin: str, auth: Auth, preset: str, name: str) -> Handshake:
+    """What the registry said, to be pinned.
 
     Raises FieldInvalid with the remedy; UpstreamDown, UpstreamSlow or UpstreamBusy where nothing
     can be known now.
@@ -66,13 +58,10 @@ async def probe(
     clock = SystemClock()
     authoriser = Authoriser(outbound, name, at, handshake, auth, preset, clock, _unseen, _REMEDY)
     try:
-        await _prove(outbound, at, authoriser, auth, name)
-        if path is not None:
-            calls = Calls(outbound, name, at, authoriser, clock, _unseen)
-            await _require_readable(calls, full_path(preset, path))
+        await _prove(outbound, at, authoriser, handshake.challenge, auth, name)
     except (UpstreamRefused, UpstreamForbidden, UpstreamUnsafe, UpstreamBroken) as error:
         raise FieldInvalid(error.message, field="credential") from None
-    return authoriser.handshake
+    return handshake
 
 
 def _require_usable(auth: Auth) -> None:
@@ -131,10 +120,14 @@ def _challenge(answer: Answer, at: Origin, preset: str, name: str) -> Handshake:
 
 
 async def _prove(
-    outbound: Outbound, at: Origin, authoriser: Authoriser, auth: Auth, name: str
+    outbound: Outbound,
+    at: Origin,
+    authoriser: Authoriser,
+    challenge: Challenge,
+    auth: Auth,
+    name: str,
 ) -> None:
     """That the registry takes the credential, as `docker login` does it."""
-    challenge = authoriser.handshake.challenge
     if isinstance(auth, NoAuth):
         if challenge is Challenge.BASIC:
             message = f"the upstream {name} serves nobody without {_NAMED}"
@@ -155,24 +148,6 @@ async def _prove(
         if answer.status != 200:  # noqa: PLR2004
             message = f"{called} refuses the credential ({answer.status}); {_REMEDY}"
             raise UpstreamRefused(message, status=answer.status)
-
-
-async def _require_readable(calls: Calls, path: str) -> None:
-    """That a repository is there for us. Raises FieldInvalid."""
-    try:
-        try:
-            async with aclosing(listing.tags(calls, path)) as pages:
-                await anext(pages)
-        except (UpstreamForbidden, UpstreamMissing):
-            # Who may pull may not always list.
-            async with calls.ask("HEAD", path, "manifests/latest", expected=OK):
-                pass
-    except (UpstreamForbidden, UpstreamMissing, UpstreamBroken):
-        message = (
-            f"{calls.called} has no repository {path} that this credential can read; check the"
-            " path, and what the credential may read"
-        )
-        raise FieldInvalid(message, field="path") from None
 
 
 def _unseen(_: Observation) -> None:
