@@ -18,7 +18,7 @@ MODES = ("open", "basic", "bearer")
 OPENNESS = {"open": "push", "basic": "", "bearer": "", "readable": "pull"}
 ON_OBJECTS = (
     *("test_uploads", "test_sessions", "test_chunks", "test_whole_blobs"),
-    *("test_pull", "test_ranges", "test_mounts", "test_clients", "test_limits"),
+    *("test_pull", "test_ranges", "test_mounts", "test_clients"),
 )
 
 

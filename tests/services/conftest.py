@@ -1,6 +1,6 @@
 """The services on a database of each kind, with a clock that the test turns.
 
-Tests of what becomes of content run on an object store as well, with PostgreSQL.
+Tests of what becomes of bytes are marked to run on an object store as well, with PostgreSQL.
 """
 
 from types import SimpleNamespace
@@ -32,29 +32,15 @@ from tests.support.clock import FakeClock
 from tests.support.efforts import effort as effort  # noqa: PLC0414  # a fixture
 from tests.support.kept import KeptFiles, KeptObjects
 
-ON_OBJECTS = (
-    "test_content",
-    "test_collection",
-    "test_purge_and_restore",
-    "test_store_id",
+on_every_store = pytest.mark.parametrize(
+    ("store_kind", "database_url"),
+    [
+        ("disk", "sqlite"),
+        ("disk", "postgres"),
+        pytest.param("objects", "postgres", marks=pytest.mark.slow),
+    ],
+    indirect=["database_url"],
 )
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_generate_tests(metafunc):
-    is_for_both = metafunc.module.__name__.rpartition(".")[2] in ON_OBJECTS
-    if is_for_both and "store_kind" in metafunc.fixturenames:
-        # A mark, and first: it replaces what the fixture of databases says of itself.
-        both = pytest.mark.parametrize(
-            ("store_kind", "database_url"),
-            [
-                ("disk", "sqlite"),
-                ("disk", "postgres"),
-                pytest.param("objects", "postgres", marks=pytest.mark.slow),
-            ],
-            indirect=["database_url"],
-        )
-        metafunc.definition.add_marker(both)
 
 
 @pytest.fixture

@@ -6,6 +6,9 @@ from entrepot.model.clock import DAY, HOUR
 from entrepot.services.access import OPERATOR
 from entrepot.services.repositories import Repositories
 from tests.services.collecting import DELAY, GRACE, WINDOW, Yard, digest_of
+from tests.services.conftest import on_every_store
+
+pytestmark = on_every_store
 
 APP, OTHER = "acme/app", "acme/other"
 

@@ -11,7 +11,7 @@ from entrepot.model.digests import Digest
 from entrepot.model.errors import NameInvalid, NameUnknown, Taken, TooManyRequests
 from entrepot.model.manifests import ManifestLimits, read_manifest
 from entrepot.model.names import Tag
-from tests.services.conftest import address
+from tests.services.conftest import address, on_every_store
 from tests.support.invariants import check_invariants
 
 CONTENT = b"content of a layer"
@@ -172,6 +172,7 @@ async def test_what_is_deleted_restorably_still_counts_and_counts_once_when_it_r
     assert await world.bytes_of() == before
 
 
+@on_every_store
 async def test_bytes_that_two_repositories_send_are_kept_once(world):
     admin, acme = await world.token("user", "main"), await world.token("org", "acme")
 
@@ -231,6 +232,7 @@ async def test_a_tag_that_moves_leaves_its_old_manifest_to_retention(world):
     assert await world.rows("SELECT digest FROM manifests WHERE orphaned_at IS NOT NULL") == []
 
 
+@on_every_store
 async def test_a_push_whose_writes_run_twice_counts_nothing_twice(world):
     admin, where = await world.token("user", "main"), address("app")
     world.database.is_twice = True

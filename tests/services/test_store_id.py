@@ -12,7 +12,9 @@ from entrepot.model.errors import StartRefused
 from entrepot.services.access import OPERATOR
 from entrepot.services.store_id import refuse_other_store, require_store
 from tests.blobs.places import place_of
-from tests.services.conftest import address
+from tests.services.conftest import address, on_every_store
+
+pytestmark = on_every_store
 
 
 @pytest.fixture
