@@ -204,7 +204,8 @@ async def test_what_a_killed_server_process_was_committing_is_not_known(committi
 
 @pytest.mark.slow  # a server of its own
 async def test_what_an_operator_ended_in_the_middle_of_a_commit_is_not_known(committing):
-    await committing.operator.execute("SELECT pg_terminate_backend(%s)", (committing.process,))
+    process = committing.process
+    await committing.operator.execute("SELECT pg_terminate_backend(%s, 10000)", (process,))
     committing.go_on()
 
     with pytest.raises(Unavailable, match="not known"):

@@ -426,7 +426,9 @@ async def test_a_commit_elsewhere_takes_the_digest_that_is_noted_first(nodes, mo
 
 async def test_a_transfer_that_nobody_ends_is_swept_after_a_while(nodes, bucket):
     client = bucket.client()
-    client.create_multipart_upload(Bucket=bucket.name, Key=f"{nodes.kept.prefix}ab/{'ab' * 16}.0")
+    client.create_multipart_upload(
+        Bucket=bucket.name, Key=f"{nodes.kept.prefix}ab/{'ab' * 16}.{'0' * 8}"
+    )
     uploads = nodes.first.registry.uploads
 
     await uploads.sweep_strays()
