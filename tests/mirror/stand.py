@@ -13,6 +13,7 @@ from typing import Any
 from tests.api.caller import Caller
 from tests.protocol.registry import Registry
 from tests.support.eventually import eventually
+from tests.support.kept import Kept, KeptFiles
 from tests.support.server import Client, basic, running_server
 from tests.support.upstreams import WireServer
 
@@ -94,8 +95,9 @@ class Cache:
 class Stand:
     """The server, its administrator, and what tests set up on it."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, kept: Kept | None = None) -> None:
         self.registry = registry
+        self.kept = kept or KeptFiles(self.data)
         self.admin = Caller(registry, registry.server.token, "admin")
         self.pusher = Client(registry.server, token=registry.server.token)
 
@@ -170,9 +172,8 @@ class Stand:
 
     @property
     def blobs(self) -> Path:
-        """Where the objects are."""
-        url = self.registry.server.environment.get("ENTREPOT_BLOBS__URL", "")
-        return Path(url.removeprefix("file://")) if url else self.data / "blobs"
+        """Where the objects are, if not in a bucket."""
+        return self.data / "blobs"
 
     def spools(self) -> list[Path]:
         """Files of fetches that are under way, or were left behind."""
@@ -194,13 +195,13 @@ class Stand:
         rows = self.registry.rows("SELECT storage_key, digest FROM blobs")
         known = dict(rows)
         buried = {key for (key,) in self.registry.rows("SELECT storage_key FROM tombstones")}
-        for path in self.blobs.glob("*/*"):
-            if path.name in buried:
-                continue
-            with path.open("rb") as file:
-                found = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-            assert path.name in known, f"nobody knows the object {path.name}"
-            assert known[path.name] == found, f"{known[path.name]} holds other bytes: {found}"
+        for key in self.kept.objects().keys() - buried:
+            running = hashlib.sha256()
+            for piece in self.kept.read(key):
+                running.update(piece)
+            found = f"sha256:{running.hexdigest()}"
+            assert key in known, f"nobody knows the object {key}"
+            assert known[key] == found, f"{known[key]} holds other bytes: {found}"
         for digest, body in self.registry.rows("SELECT digest, body FROM manifests"):
             content = body.encode() if isinstance(body, str) else bytes(body)
             assert digest == f"sha256:{hashlib.sha256(content).hexdigest()}", "a wrong manifest"

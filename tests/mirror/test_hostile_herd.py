@@ -14,6 +14,7 @@ from entrepot.identity.keys import SecretKey
 from tests.mirror.stand import LOOPBACK, Cache, Stand
 from tests.protocol.registry import Registry
 from tests.support.eventually import eventually
+from tests.support.kept import KeptObjects
 from tests.support.postgres import new_database
 from tests.support.server import basic, digest_of, free_port, running_server
 from tests.support.upstreams import Gate, faults
@@ -26,11 +27,12 @@ CLIENTS = 200
 
 
 class Nodes:
-    """Nodes of one cluster: a database, a folder of objects, and data folders of their own."""
+    """Nodes of one cluster: a database, a bucket of objects, and data folders of their own."""
 
-    def __init__(self, folder, database_url):
+    def __init__(self, folder, database_url, bucket):
         self.folder = folder
         self.database_url = database_url
+        self.bucket = bucket
         self._key = SecretKey.new().text
 
     @contextmanager
@@ -50,7 +52,7 @@ class Nodes:
     def environment(self):
         """What they share."""
         return {
-            "ENTREPOT_BLOBS__URL": f"file://{self.folder}/objects",
+            **self.bucket.settings(),
             "ENTREPOT_SECRET_KEY": self._key,
             "ENTREPOT_FETCH__TAKE_OVER_SECONDS": "5",  # the least
             **LOOPBACK,
@@ -58,17 +60,17 @@ class Nodes:
 
 
 @pytest.fixture(scope="module")
-def nodes(tmp_path_factory, postgres_server):
+def nodes(tmp_path_factory, postgres_server, object_server):
     folder = tmp_path_factory.mktemp("nodes")
     with new_database(postgres_server) as url:
-        yield Nodes(folder, url)
+        yield Nodes(folder, url, object_server.new_bucket())
 
 
 @pytest.fixture(scope="module")
 def stand(nodes):
     """The first node."""
     with nodes.running("first") as server:
-        stand = Stand(Registry(server, ""))
+        stand = Stand(Registry(server, ""), KeptObjects(nodes.bucket))
         yield stand
         stand.wait_for_no_spools()
         stand.rehash()
