@@ -10,11 +10,10 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import TypeVar
 
 import aiohttp
@@ -191,6 +190,13 @@ def sampling(ledger: Ledger, is_over: threading.Event) -> threading.Thread:
     return thread
 
 
+def _settings_of(kept: Kept) -> dict[str, str]:
+    """Those that put the bytes there."""
+    if isinstance(kept, KeptObjects):
+        return kept.bucket.settings("registry") | _PATIENCE
+    return {}
+
+
 def soak(
     database_url: str,
     data: Path,
@@ -199,9 +205,8 @@ def soak(
     seconds: float,
     operations: int,
     objects: int,
-    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Soak:
-    """The run, its end, and what must hold then; `kept` is where these settings put the bytes."""
+    """The run, its end, and what must hold then."""
     ledger = Ledger(database_url, data, kept)
     with (
         closing(Promises(data.parent / "journal", keep=_NEWEST)) as promises,
@@ -210,7 +215,7 @@ def soak(
             data,
             database_url=database_url,
             workers=2,
-            environment=_ENVIRONMENT | dict(settings),
+            environment=_ENVIRONMENT | _settings_of(kept),
             command=(sys.executable, str(_SHORT_GRACE)),
         ) as server,
     ):
@@ -245,62 +250,34 @@ def soak(
     return run
 
 
+@pytest.fixture
+def kept(request, data):
+    """Where the bytes are: in the data folder, or in a bucket."""
+    if request.param == "folder":
+        return KeptFiles(data)
+    return KeptObjects(request.getfixturevalue("bucket"), "registry/")
+
+
+_LONG = [pytest.mark.soak, pytest.mark.timeout(0)]
+
+
 @pytest.mark.parametrize(
-    ("seconds", "operations", "objects"),
+    ("database_kind", "kept", "seconds", "operations", "objects"),
     [
-        pytest.param(60, 5_000, 2_000, marks=pytest.mark.slow, id="a minute"),
-        pytest.param(
-            0,
-            100_000,
-            10_000,
-            marks=[pytest.mark.soak, pytest.mark.timeout(0)],
-            id="100,000 operations",
-        ),
+        pytest.param("sqlite", "folder", 60, 5_000, 2_000, marks=pytest.mark.slow, id="sqlite"),
+        # What PostgreSQL adds is seen with a bucket too.
+        pytest.param("postgres", "bucket", 30, 1_500, 150, marks=pytest.mark.slow, id="bucket"),
+        pytest.param("sqlite", "folder", 0, 100_000, 10_000, marks=_LONG, id="sqlite for long"),
+        pytest.param("postgres", "folder", 0, 100_000, 10_000, marks=_LONG, id="postgres for long"),
+        pytest.param("postgres", "bucket", 0, 100_000, 5_000, marks=_LONG, id="bucket for long"),
     ],
+    indirect=["kept"],
 )
 def test_collection_takes_nothing_that_somebody_needs(
-    database_url, data, seconds, operations, objects
+    database_kind, database_url, data, kept, seconds, operations, objects
 ):
-    run = soak(
-        database_url,
-        data,
-        KeptFiles(data),
-        seconds=seconds,
-        operations=operations,
-        objects=objects,
-    )
+    run = soak(database_url, data, kept, seconds=seconds, operations=operations, objects=objects)
 
-    print(f"\nsoak on {database_url.partition(':')[0]}: {run.line}")
-    assert run.tally.operations.total() >= operations, run.line
-    assert run.meanwhile.objects >= objects, run.line
-
-
-@pytest.mark.parametrize(
-    ("seconds", "operations", "objects"),
-    [
-        pytest.param(45, 1_500, 300, marks=pytest.mark.slow, id="a minute"),
-        pytest.param(
-            0,
-            100_000,
-            10_000,
-            marks=[pytest.mark.soak, pytest.mark.timeout(0)],
-            id="100,000 operations",
-        ),
-    ],
-)
-def test_collection_from_an_object_store_takes_nothing_that_somebody_needs(
-    postgres_url, bucket, data, seconds, operations, objects
-):
-    run = soak(
-        postgres_url,
-        data,
-        KeptObjects(bucket, "registry/"),
-        seconds=seconds,
-        operations=operations,
-        objects=objects,
-        settings=bucket.settings("registry") | _PATIENCE,
-    )
-
-    print(f"\nsoak on PostgreSQL and an object store: {run.line}")
+    print(f"\nsoak on {database_kind}, {type(kept).__name__}: {run.line}")
     assert run.tally.operations.total() >= operations, run.line
     assert run.meanwhile.objects >= objects, run.line
