@@ -141,6 +141,27 @@ def test_where_no_registry_is_there_is_an_error_and_nothing_is_made(tmp_path):
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.parametrize("command", ["doctor", "gc"])
+def test_who_may_not_look_into_the_data_folder_is_told_so(patient, command):
+    powerless = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
+    patient.data.chmod(0)
+
+    done = subprocess.run(
+        [*powerless, ENTREPOT, "admin", command, "--data", patient.data],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    patient.data.chmod(0o700)
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert f"this user may not look into {patient.data}" in said
+    assert "as the server's user" in said
+    assert "Traceback" not in said
+
+
 def test_a_setting_that_is_not_known_is_all_that_is_found(patient):
     found = patient.findings(code=1, ENTREPOT_DATABSE__URL="x")
 

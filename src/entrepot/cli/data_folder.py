@@ -49,7 +49,15 @@ def settings_of_existing(config: Path | None) -> Settings:
 def require_existing(settings: Settings) -> None:
     """Raises StartRefused where no registry was ever started."""
     file = settings.database.sqlite_file
-    if file is not None and not file.exists():
+    if file is None:
+        return
+    try:
+        exists = file.exists()
+    except PermissionError:
+        raise StartRefused(
+            f"this user may not look into {file.parent}; run this as the server's user"
+        ) from None
+    if not exists:
         raise StartRefused(
             f"there is no registry in {settings.data}; start one with `entrepot serve`, "
             "or say where it is with --data, or ENTREPOT_DATA"

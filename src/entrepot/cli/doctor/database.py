@@ -1,6 +1,7 @@
 """The database: whether it lets us in, has our schema, room for our connections, and our time."""
 
 from collections.abc import AsyncIterator, Iterator
+from urllib.parse import urlsplit
 
 from entrepot.cli.data_folder import require_existing
 from entrepot.cli.doctor.clocks import skew
@@ -68,7 +69,7 @@ def _server(settings: Settings, server: ServerVitals, schema: str) -> Iterator[F
 def _nodes(settings: Settings, server: ServerVitals) -> Iterator[Finding]:
     """Several nodes that cannot reach each other fetch the same blob each for itself."""
     url = settings.node.url
-    host = url.partition("://")[2].rpartition(":")[0] or url.partition("://")[2]
+    host = urlsplit(url).hostname or ""
     if url and is_loopback(host) and server.nodes > 1:
         yield _NODES.error(
             f"{server.nodes} nodes share the database, and {url} is no address for the others",

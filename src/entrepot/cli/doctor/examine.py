@@ -42,6 +42,8 @@ async def examine(config: Path | None) -> AsyncIterator[Finding]:
         yield finding
     async for finding in outbound.examine(settings):
         yield finding
+    if folders.is_closed(settings.data):
+        return  # what would be said of database, key and store is not so
     async for finding in _stateful(settings):
         yield finding
 

@@ -30,6 +30,9 @@ class _Disk:
 def examine(settings: Settings) -> Iterator[Finding]:
     """Each folder, then each file system that they are on."""
     disks: dict[int, _Disk] = {}
+    if is_closed(settings.data):
+        yield _closed(settings.data)
+        return
     for name, folder in _folders(settings).items():
         if (fault := _fault(folder)) is not None:
             yield fault
@@ -39,6 +42,19 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _owner(settings.data)
     for disk in disks.values():
         yield from _room(disk, settings.blobs.low_water_bytes)
+
+
+def is_closed(folder: Path) -> bool:
+    """Whether this user cannot even see what is in a folder, or whether there is one."""
+    try:
+        (folder / "anything").exists()
+    except PermissionError:
+        return True
+    return False
+
+
+def _closed(folder: Path) -> Finding:
+    return _PART.error(f"this user may not look into {folder}", "run this as the server's user")
 
 
 def _folders(settings: Settings) -> dict[str, Path]:
@@ -53,6 +69,8 @@ def _folders(settings: Settings) -> dict[str, Path]:
 
 
 def _fault(folder: Path) -> Finding | None:
+    if is_closed(folder):
+        return _closed(folder)
     if not folder.exists():
         return _PART.error(
             f"there is no folder {folder}",
