@@ -293,7 +293,15 @@ def kill_at_some_points(loop, operation, count):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("operation", [push_a_blob, push_a_blob_in_segments])
+@pytest.mark.parametrize(
+    ("database_kind", "operation"),
+    [
+        ("sqlite", push_a_blob),
+        ("postgres", push_a_blob_in_segments),
+        pytest.param("sqlite", push_a_blob_in_segments, marks=pytest.mark.soak),
+        pytest.param("postgres", push_a_blob, marks=pytest.mark.soak),
+    ],
+)
 def test_what_an_object_store_was_given_survives_a_kill_at_some_points(
     loop, operation, bucket, database_kind, capsys
 ):
