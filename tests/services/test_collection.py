@@ -8,8 +8,6 @@ from entrepot.services.repositories import Repositories
 from tests.services.collecting import DELAY, GRACE, WINDOW, Yard, digest_of
 from tests.services.conftest import on_every_store
 
-pytestmark = on_every_store
-
 APP, OTHER = "acme/app", "acme/other"
 
 
@@ -18,6 +16,7 @@ def yard(world):
     return Yard(world)
 
 
+@on_every_store
 async def test_an_image_whose_tag_was_deleted_goes_with_its_bytes(yard):
     await yard.image(APP, "v1", layers=[b"layer"])
     await yard.delete_tag(APP, "v1")
@@ -48,6 +47,7 @@ async def test_what_was_deleted_stays_for_the_time_of_restoring(yard):
     assert len(yard.objects()) == 1
 
 
+@on_every_store
 async def test_an_object_that_was_buried_before_keeps_no_other(yard):
     for content in (b"layer", b"other"):
         await yard.upload(APP, content)
@@ -150,6 +150,7 @@ async def test_a_renewed_protection_is_waited_for(yard):
     assert not await yard.blobs()
 
 
+@on_every_store
 async def test_a_digest_that_is_stored_again_has_another_object(yard):
     await yard.upload(APP, b"again")
     yard.world.clock.advance(GRACE + HOUR)
@@ -185,6 +186,7 @@ async def test_an_orphan_that_is_tagged_again_stays(yard):
     assert len(yard.objects()) == 2
 
 
+@on_every_store
 async def test_a_round_deletes_all_objects_that_are_due_not_one_batch_of_them(yard):
     """Or the disk never shrinks where people delete without end."""
     await yard.execute(
@@ -228,6 +230,7 @@ async def test_a_deleted_repository_is_emptied_and_its_name_is_free_of_it(yard):
     assert not await yard.queue()
 
 
+@on_every_store
 async def test_a_deleted_organisation_is_emptied(yard):
     for path in (APP, OTHER):
         await yard.image(path, "v1", layers=[b"layer"])

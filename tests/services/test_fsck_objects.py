@@ -84,6 +84,12 @@ def store_kind():
 
 
 @pytest.fixture
+def database_url(postgres_url):
+    """Of one kind: what fsck asks SQLite is asked in `test_fsck`."""
+    return postgres_url
+
+
+@pytest.fixture
 async def bench(world):
     bench = Bench(world)
     await bench.push()
