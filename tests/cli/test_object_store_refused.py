@@ -13,6 +13,7 @@ import pytest
 
 from tests.support import s3_faults
 from tests.support.eventually import eventually
+from tests.support.s3_wire import Head
 from tests.support.server import ENTREPOT, running_server
 
 TURNED_CLOCK = Path(s3_faults.__file__).with_name("turned_clock.py")
@@ -45,7 +46,7 @@ def refused(data, settings):
     started = run(data, settings, "serve")
     assert started.returncode == 1
     assert re.fullmatch(r"Error: [^\n]+\n", started.stderr), started.stderr
-    assert settings["ENTREPOT_BLOBS__SECRET_ACCESS_KEY"] not in started.stderr
+    assert not _secret(settings) or _secret(settings) not in started.stderr
     remedy = started.stderr.rpartition("; ")[2].strip()
     examined = examine(data, settings)
     (fault,) = [each for each in examined if each["part"] == "store"]
@@ -55,10 +56,14 @@ def refused(data, settings):
 
 def examine(data, settings, **options):
     done = run(data, settings, *options.pop("words", ("admin", "doctor", "--json")), **options)
-    assert settings["ENTREPOT_BLOBS__SECRET_ACCESS_KEY"] not in done.stdout + done.stderr
+    assert not _secret(settings) or _secret(settings) not in done.stdout + done.stderr
     findings = json.loads(done.stdout)["findings"]
     assert all(each["remedy"] for each in findings if each["level"] != "ok"), findings
     return findings
+
+
+def _secret(settings):
+    return settings.get("ENTREPOT_BLOBS__SECRET_ACCESS_KEY")
 
 
 @pytest.fixture
@@ -98,6 +103,34 @@ def test_a_bucket_that_is_not_there_is_named(bucket, data):
 
     assert missing.name in said
     assert "there is no such bucket: make it" in said
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {
+            "ENTREPOT_BLOBS__ACCESS_KEY_ID": "account",
+            "ENTREPOT_BLOBS__SECRET_ACCESS_KEY": "no key: *!",
+        },
+    ],
+)
+def test_an_account_that_is_missing_or_has_no_such_key_is_named(data, keys):
+    said = refused(data, {"ENTREPOT_BLOBS__URL": "az://container", **keys})
+
+    assert "the object store az://container" in said
+
+
+def test_a_machine_without_an_identity_needs_keys(bucket, s3_proxy, data):
+    settings = bucket.behind(s3_proxy.origin).settings()
+    del settings["ENTREPOT_BLOBS__ACCESS_KEY_ID"], settings["ENTREPOT_BLOBS__SECRET_ACCESS_KEY"]
+    forbidden = Head("HTTP/1.1 403 Forbidden", (("Content-Length", "0"),)), b""
+    s3_proxy.on("*", s3_faults.Fault("no identity", instead=forbidden), times=None)
+    away = {"AWS_METADATA_ENDPOINT": f"{s3_proxy.origin}/169.254.169.254"}
+
+    said = refused(data, {**settings, **away})
+
+    assert "there are no credentials: set blobs.access_key_id" in said
 
 
 def test_a_clock_that_is_wrong_is_named(bucket, s3_proxy, data):

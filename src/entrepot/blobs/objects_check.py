@@ -96,6 +96,9 @@ def _trying(place: Place, doing: str, permission: str) -> Iterator[None]:
 
 
 def _remedy(place: Place, refusal: Refusal, permission: str) -> str:
+    if _IDENTITY in refusal.words:  # whatever it answered
+        keys = "GOOGLE_APPLICATION_CREDENTIALS" if place.scheme == "gs" else _KEYS
+        return f"there are no credentials: set {keys}, or give this machine an identity"
     if refusal.code in _REMEDIES:
         return _REMEDIES[refusal.code]
     if refusal.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
@@ -103,14 +106,10 @@ def _remedy(place: Place, refusal: Refusal, permission: str) -> str:
         return f"give these credentials the right to do so{needed}"
     if refusal.status == HTTPStatus.NOT_FOUND:
         return "is the bucket there, and blobs.endpoint right?"
-    if _IDENTITY in refusal.words:
-        return f"there are no credentials: set {_KEYS}, or give this machine an identity"
     if not refusal.status:
         return "it cannot be reached: is blobs.endpoint right, and does it run?"
     return "look at its log"
 
 
 def _refused(place: Place, what: str, remedy: str) -> StartRefused:
-    where = f"{place.scheme}://{place.bucket}/{place.prefix}".rstrip("/")
-    at = f" at {place.endpoint}" if place.endpoint else ""
-    return StartRefused(f"the object store {where}{at} {what}; {remedy}")
+    return StartRefused(f"the object store {place} {what}; {remedy}")

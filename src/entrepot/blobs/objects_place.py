@@ -7,6 +7,9 @@ from urllib.parse import urlsplit
 
 from obstore.store import AzureStore, GCSStore, S3Store
 
+from entrepot.blobs.objects_faults import REFUSALS, read_refusal
+from entrepot.model.errors import StartRefused
+
 if TYPE_CHECKING:  # they exist for checkers alone
     from obstore.store import (
         AzureConfig,
@@ -53,6 +56,10 @@ class Place:
     access_key_id: str | None = None
     secret_access_key: str | None = field(default=None, repr=False)
 
+    def __str__(self) -> str:
+        where = f"{self.scheme}://{self.bucket}/{self.prefix}".rstrip("/")
+        return f"{where} at {self.endpoint}" if self.endpoint else where
+
     @property
     def is_virtual_hosted(self) -> bool:
         """Whether the bucket is in the host's name, and not in the path."""
@@ -66,16 +73,26 @@ class Place:
 
 
 def way_to_write(place: Place) -> Way:
-    """For requests that bring bytes: each ends within a time."""
+    """For requests that bring bytes: each ends within a time. Raises StartRefused."""
     return _way(place, {"timeout": _WRITE})
 
 
 def way_to_read(place: Place) -> Way:
-    """For all others: each wait for the store ends within a time."""
+    """For all others: each wait for the store ends within a time. Raises StartRefused."""
     return _way(place, {"timeout": _WHOLE_ANSWER, "read_timeout": _READ})
 
 
 def _way(place: Place, limits: "ClientConfig") -> Way:
+    try:
+        return _make(place, limits)
+    except REFUSALS as error:
+        raise StartRefused(
+            f"the object store {place} cannot be asked ({read_refusal(error).words}); "
+            "set account, keys and endpoint as docs/object-stores.md has them"
+        ) from None
+
+
+def _make(place: Place, limits: "ClientConfig") -> Way:
     options: ClientConfig = {
         "connect_timeout": _CONNECT,
         "pool_idle_timeout": _IDLE,

@@ -13,7 +13,7 @@ from entrepot.cli.doctor.finding import Finding, Part
 from entrepot.config import Settings
 from entrepot.db.database import Database
 from entrepot.model.clock import Clock, SystemClock
-from entrepot.model.errors import EntrepotError, SettingsInvalid
+from entrepot.model.errors import EntrepotError, SettingsInvalid, StartRefused
 from entrepot.parts import make_store
 from entrepot.services.rotation import recorded_key
 
@@ -73,7 +73,11 @@ async def _stateful(settings: Settings) -> AsyncIterator[Finding]:
 async def _store(
     settings: Settings, known: Database | None, clock: Clock
 ) -> AsyncIterator[Finding]:
-    bytes_ = make_store(settings)
+    try:
+        bytes_ = make_store(settings)
+    except StartRefused as error:
+        yield store.PART.failed(error)
+        return
     try:
         async with asyncio.timeout(_SECONDS):
             found = [each async for each in store.examine(settings, bytes_, clock)]
