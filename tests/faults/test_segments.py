@@ -4,8 +4,9 @@ import asyncio
 import secrets
 
 import pytest
+import structlog
 
-from entrepot.model.clock import DAY, MINUTE
+from entrepot.model.clock import DAY, HOUR, MINUTE
 from entrepot.model.digests import Digest
 from entrepot.model.errors import (
     ClientGone,
@@ -228,15 +229,15 @@ async def test_a_body_that_arrives_while_its_repository_goes_leaves_nothing(node
 
 async def test_an_upload_does_not_expire_while_its_body_arrives(nodes):
     upload = await nodes.open(nodes.first, b"some")
-    clock = Shifted()
+    clock = Shifted(23 * HOUR)  # of a day
     for node in (nodes.first, nodes.second):
         swap(node.registry.uploads, clock=clock)
 
     async def body():
-        for day in range(9):  # it lives for seven
-            clock.ahead = day * DAY
-            yield b"%d" % day
+        for number in range(9):
             await nodes.second.registry.uploads.sweep()
+            yield b"%d" % number
+            clock.ahead += 20 * HOUR
 
     await nodes.first.registry.uploads.append(upload.session, body(), None)
 
@@ -348,6 +349,25 @@ async def test_damaged_segments_are_noted_and_not_joined(nodes, bucket):
     assert await upload.pull(nodes.second) == upload.content
     nodes.check()
     await nodes.end()
+
+
+async def test_what_was_deleted_before_its_turn_is_joined_when_it_comes_again(nodes):
+    upload = await nodes.in_segments(nodes.first)
+    joins = nodes.joining(nodes.second)
+    (found,) = await joins._page("")
+    await nodes.delete_repository(upload)
+    for days in (9, 10, 11):
+        await nodes.collect(nodes.first, ahead=days * DAY)
+    assert not await rows(nodes, "SELECT digest FROM blobs")
+
+    with structlog.testing.capture_logs() as said:
+        assert not await joins._join_if_right(found)
+        again = await nodes.open(nodes.first, upload.content[:PIECE], upload.content[PIECE:])
+        await again.put(nodes.first)
+        assert await joins.sweep() == 1
+
+    assert not [line for line in said if line["log_level"] in {"warning", "error"}]
+    assert await again.pull(nodes.second) == upload.content
 
 
 async def test_what_a_killed_join_left_goes_with_the_segments(nodes):

@@ -67,7 +67,7 @@ class Joining:
         self._delay = delay
         self._observe = observe
         self._lease = ""
-        self._waits: dict[str, _Wait] = {}  # by digest
+        self._waits: dict[str, _Wait] = {}  # by storage key: a digest may come again
 
     async def sweep(self) -> int:
         """Join what there is, unless somebody does; how many blobs.
@@ -82,11 +82,11 @@ class Joining:
                 for blob in found:
                     if self._is_due(blob):
                         count += await self._join_if_right(blob)
-                seen.update(blob.digest for blob in found)
+                seen.update(blob.storage_key for blob in found)
                 after = found[-1].digest
         finally:
             await self._replace(self._lease, _FREE)
-        self._waits = {digest: wait for digest, wait in self._waits.items() if digest in seen}
+        self._waits = {key: wait for key, wait in self._waits.items() if key in seen}
         return count
 
     async def count_unjoined(self) -> int:
@@ -99,7 +99,7 @@ class Joining:
             return await segments.find_unjoined(tx, after=after, most=_MOST_BYTES, limit=_PAGE)
 
     def _is_due(self, blob: LinkedBlob) -> bool:
-        wait = self._waits.get(blob.digest)
+        wait = self._waits.get(blob.storage_key)
         return wait is None or wait.until <= self._clock.now()
 
     async def _join_if_right(self, blob: LinkedBlob) -> bool:
@@ -118,14 +118,17 @@ class Joining:
 
     def _put_off(self, blob: LinkedBlob) -> None:
         """Longer each time: each attempt may read the whole blob and send it."""
-        failures = self._waits[blob.digest].failures + 1 if blob.digest in self._waits else 1
+        before = self._waits.get(blob.storage_key)
+        failures = before.failures + 1 if before else 1
         pause = min(HOUR, MINUTE << min(failures, 6))
-        self._waits[blob.digest] = _Wait(failures, self._clock.now() + pause)
+        self._waits[blob.storage_key] = _Wait(failures, self._clock.now() + pause)
 
     async def _examine(self, blob: LinkedBlob) -> None:
-        """Have it looked at as scrub does, which says what is wrong and that it is."""
+        """Have it looked at as scrub does, which says so if it is damaged, and not just deleted."""
         try:
             await self._objects.examine(blob)
+        except ObjectMissing:
+            return
         except EntrepotError as error:
             log.warning("blob.unjoined", digest=blob.digest, error=error.message)
 
