@@ -266,7 +266,7 @@ _LONG = [pytest.mark.soak, pytest.mark.timeout(0)]
     [
         pytest.param("sqlite", "folder", 60, 5_000, 2_000, marks=pytest.mark.slow, id="sqlite"),
         # What PostgreSQL adds is seen with a bucket too.
-        pytest.param("postgres", "bucket", 30, 1_500, 150, marks=pytest.mark.slow, id="bucket"),
+        pytest.param("postgres", "bucket", 20, 1_000, 100, marks=pytest.mark.slow, id="bucket"),
         pytest.param("sqlite", "folder", 0, 100_000, 10_000, marks=_LONG, id="sqlite for long"),
         pytest.param("postgres", "folder", 0, 100_000, 10_000, marks=_LONG, id="postgres for long"),
         pytest.param("postgres", "bucket", 0, 100_000, 5_000, marks=_LONG, id="bucket for long"),

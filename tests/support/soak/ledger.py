@@ -110,7 +110,7 @@ class Ledger:
             postgres.execute(sql)
 
     def has_caught_up(self) -> bool:
-        """Whether nothing waits to be collected, but for what was put off for an hour."""
+        """Whether nothing waits to be collected, or joined, but for what was put off for an hour."""
         soon = int((time.time() + _SECONDS) * 1_000_000)
         self.waiting = self.rows(
             f"""
@@ -120,6 +120,10 @@ class Ledger:
              UNION ALL
             SELECT 'object', digest, error, due_at
               FROM tombstones
+             UNION ALL
+            SELECT 'segments', digest, NULL, 0
+              FROM blobs
+             WHERE storage_key LIKE '%.segments'
             """
         )
         return not self.waiting
