@@ -57,13 +57,14 @@ class CollectionGuard:
     async def accept(self) -> None:
         """Let both be of one time from now on: somebody has compared them row by row."""
         stored = await asyncio.to_thread(self._store.read_epoch)
-
-        async def work(tx: Transaction) -> int:
+        async with self._database.read() as tx:
             value = max(stored, await _epoch(tx)) + 1
-            await installation.put(tx, EPOCH, str(value))
-            return value
 
-        value = await self._database.write(work)
+        async def work(tx: Transaction) -> None:
+            if await _epoch(tx) < value:  # else a collector has counted on, or it is done
+                await installation.put(tx, EPOCH, str(value))
+
+        await self._database.write(work)
         await asyncio.to_thread(self._store.advance_epoch, value)
 
 
