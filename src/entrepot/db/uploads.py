@@ -7,7 +7,7 @@ from entrepot.db.database import Row, Transaction
 from entrepot.model.stored import UploadSession
 
 _COLUMNS = """id, repository_id, algorithm, storage_key, size, digest, boot_id, created_at,
-               committed_at"""
+               expires_at, committed_at"""
 
 
 async def add(
@@ -307,7 +307,7 @@ async def count_all_open(tx: Transaction) -> int:
 
 
 def _session(row: Row) -> UploadSession:
-    committed_at = row[8]
+    committed_at = row[9]
     return UploadSession(
         id=str(row[0]),
         repository_id=int(row[1] or 0),
@@ -317,5 +317,6 @@ def _session(row: Row) -> UploadSession:
         digest=str(row[5]) if row[5] is not None else None,
         boot_id=str(row[6]) if row[6] is not None else None,
         created_at=int(row[7] or 0),
+        expires_at=int(row[8] or 0),
         committed_at=int(committed_at) if committed_at is not None else None,
     )

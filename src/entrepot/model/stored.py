@@ -138,5 +138,6 @@ class UploadSession:
     digest: str | None
     boot_id: str | None
     created_at: int
+    expires_at: int
     committed_at: int | None
     segments: tuple[Segment, ...] = ()

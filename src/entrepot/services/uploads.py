@@ -93,6 +93,7 @@ class Uploads:
         """Begin an upload. Raises Denied, Unauthenticated, StorageFull, TooManyRequests."""
         self._store.require_space()
         upload_id, key, now = str(uuid4()), self._store.new_key(), self._clock.now()
+        expires_at = now + self._limits.expire
 
         async def work(tx: Transaction) -> UploadSession:
             where = await self._access.admit(tx, actor, Action.PUSH, address)
@@ -112,9 +113,11 @@ class Uploads:
                 algorithm=algorithm,
                 storage_key=key,
                 now=now,
-                expires_at=now + self._limits.expire,
+                expires_at=expires_at,
             )
-            return UploadSession(upload_id, repository.id, algorithm, key, 0, None, None, now, None)
+            return UploadSession(
+                upload_id, repository.id, algorithm, key, 0, None, None, now, expires_at, None
+            )
 
         return await self._database.write(work, durable=False)
 
@@ -276,7 +279,8 @@ class Uploads:
                 await end(session)
             except EntrepotError as error:
                 kept += 1
-                log.warning("upload.kept", upload=session.id, error=error.message, **error.values)
+                what = {"upload": session.id, "error": error.message}
+                log.warning("upload.kept", **error.values | what)
         return len(old) - kept
 
     async def sweep_strays(self) -> int:
@@ -358,12 +362,13 @@ class Uploads:
         self, session: UploadSession, pieces: AsyncIterator[bytes]
     ) -> AsyncIterator[bytes]:
         """All that comes; the session does not expire meanwhile, however long that takes."""
-        renewed, pause = self._clock.now(), self._limits.expire // 4
+        whole = self._limits.expire
+        renew_at = session.expires_at - whole + whole // 4
         async for piece in pieces:
-            if (now := self._clock.now()) - renewed >= pause:
-                renewed, expires_at = now, now + self._limits.expire
-                renew = partial(uploads.renew, upload_id=session.id, expires_at=expires_at)
-                with suppress(EntrepotError):  # there are three more times
+            if (now := self._clock.now()) >= renew_at:
+                renew_at = now + whole // 4
+                renew = partial(uploads.renew, upload_id=session.id, expires_at=now + whole)
+                with suppress(EntrepotError):  # it is tried again while there is time
                     await self._database.write(renew, durable=False)
             yield piece
 
