@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 
+from entrepot.db import fetches
 from entrepot.model.digests import Digest
 from entrepot.model.errors import (
     BlobUnknown,
@@ -237,10 +238,20 @@ async def a_fetch_brings_what_is_evicted(player):
         spool = means.spools.write(key, wanted, is_new=True)
         await spool.append(content)
         holders = {repository.id: repository}
-        leading = Leading(
-            means, key, repository.source, wanted, holders, Progress(), is_listed=False
+        await means.database.write(
+            lambda tx: fetches.claim(
+                tx,
+                id=key,
+                upstream_id=repository.source.upstream_id,
+                digest=digest,
+                repository_id=repository.id,
+                leader=means.leader,
+                node=means.node,
+                node_url="",
+                now=1,
+            )
         )
-        await leading._finish(spool)
+        await Leading(means, key, repository.source, wanted, holders, Progress())._finish(spool)
         await spool.close()
 
     return fetch, lambda: player.has_blob(name, digest)
