@@ -204,8 +204,7 @@ def test_a_layer_in_patches_over_alternating_nodes_goes_there_and_back(registry,
         with told("two pulls", 2 * layer.size):
             assert [registry.pulled(number, name, digest) for number in (0, 1)] == [digest] * 2
         if size.is_joined:
-            with told("join", layer.size):
-                eventually(registry.is_joined, within=JOINED_WITHIN)
+            eventually(registry.is_joined, within=JOINED_WITHIN)  # it began while they pulled
             with told("pull of what was joined", layer.size):
                 assert registry.pulled(1, name, digest) == digest
 
