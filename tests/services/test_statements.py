@@ -32,11 +32,17 @@ def statements(monkeypatch):
     return seen
 
 
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.slow)])
+def place(request):
+    """The settings of where the bytes are."""
+    return request.getfixturevalue("bucket").settings() if request.param == "bucket" else {}
+
+
 @pytest.fixture
-async def app(statements, tmp_path, monkeypatch):
+async def app(statements, place, tmp_path, monkeypatch):
     """An application in this process, without the jobs, which have statements of their own."""
     monkeypatch.setattr(Application, "_jobs", lambda _: [])
-    settings = load(None, {"ENTREPOT_DATA": str(tmp_path), "ENTREPOT_PORT": "5000"})
+    settings = load(None, {"ENTREPOT_DATA": str(tmp_path), "ENTREPOT_PORT": "5000", **place})
     await prepare(settings)
     app = Application(settings, FakeClock())
     async with app.run():
