@@ -22,6 +22,7 @@ from entrepot.db import (
     retention,
     retention_turns,
     scrub,
+    segments,
     sync_runs,
     tag_history,
     tag_patterns,
@@ -335,6 +336,12 @@ def test_retention_walks_no_more_rows_than_it_returns(explaining, question):
     assert any(step.startswith(expected) for step in plan), plan
     tables = {"t", "m", "o", "r", "l", "u", "f", "p"}
     assert not [step for step in plan if step.startswith("SCAN") and step.split()[1] in tables]
+
+
+def test_the_end_of_an_upload_is_found_behind_any_number_of_segments(explaining):
+    asyncio.run(segments.find_last(explaining, "a", size=1))
+
+    assert explaining.plans == [["SEARCH segments USING PRIMARY KEY (upload_key=? AND start<?)"]]
 
 
 def test_what_is_to_be_deleted_is_looked_up_among_blobs_and_segments(explaining):

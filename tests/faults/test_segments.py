@@ -6,6 +6,7 @@ import secrets
 import pytest
 import structlog
 
+from entrepot.db import segments
 from entrepot.model.clock import DAY, HOUR, MINUTE
 from entrepot.model.digests import Digest
 from entrepot.model.errors import (
@@ -72,6 +73,20 @@ async def test_an_upload_of_one_body_is_one_object(nodes, content):
     assert len(nodes.kept.objects()) == 1
     assert not await rows(nodes, "SELECT * FROM segments")
     assert await upload.pull(nodes.second) == content
+    nodes.check()
+    await nodes.end()
+
+
+async def test_what_a_request_adds_does_not_cost_more_behind_many_others(nodes, monkeypatch):
+    upload = await nodes.open(nodes.first)
+    await upload.patch(nodes.first, secrets.token_bytes(PIECE))
+    monkeypatch.delattr(segments, "find")  # all of them
+
+    await upload.patch(nodes.second, secrets.token_bytes(PIECE))
+    monkeypatch.undo()
+
+    await upload.put(nodes.first)
+    assert await upload.pull(nodes.first) == upload.content
     nodes.check()
     await nodes.end()
 

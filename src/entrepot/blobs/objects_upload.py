@@ -56,8 +56,11 @@ class SegmentUpload:
         """There is nothing to lock."""
 
     def resume(self, size: int, segments: Sequence[Segment]) -> None:
-        """Go on behind these segments. Raises ObjectMissing where they are less."""
-        found = sum(segment.size for segment in segments)
+        """Go on behind these segments. Raises ObjectMissing where they end elsewhere.
+
+        Who only adds needs no more than the last one.
+        """
+        found = segments[-1].start + segments[-1].size if segments else 0
         if found != size:
             message = "the upload's bytes are gone; start it again"
             raise ObjectMissing(message, size=size, found=found)

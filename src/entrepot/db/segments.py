@@ -41,6 +41,23 @@ async def find(tx: Transaction, upload_key: str) -> tuple[Segment, ...]:
     return tuple(Segment(int(row[0] or 0), int(row[1] or 0), str(row[2])) for row in rows)
 
 
+async def find_last(tx: Transaction, upload_key: str, *, size: int) -> tuple[Segment, ...]:
+    """The last of the segments that begin before so many bytes, if there is any."""
+    row = await tx.fetch_one(
+        """
+        SELECT start, size, object_key
+          FROM segments
+         WHERE upload_key = :upload_key
+           AND start < :size
+         ORDER BY start DESC
+         LIMIT 1
+        """,
+        upload_key=upload_key,
+        size=size,
+    )
+    return (Segment(int(row[0] or 0), int(row[1] or 0), str(row[2])),) if row else ()
+
+
 async def delete(tx: Transaction, upload_key: str) -> None:
     """Forget an upload's segments."""
     await tx.execute("DELETE FROM segments WHERE upload_key = :upload_key", upload_key=upload_key)

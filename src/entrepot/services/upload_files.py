@@ -25,7 +25,12 @@ class UploadFiles:
         self._live = live
         self._expire = expire
 
-    async def read(self, session: UploadSession) -> UploadSession:
+    async def read(
+        self,
+        session: UploadSession,
+        *,
+        is_to_end: bool,  # noqa: ARG002  # a file is all that there is
+    ) -> UploadSession:
         """The session as it is by now. Raises UploadUnknown when it has ended."""
         async with self._database.read() as tx:
             return await read_open(tx, session)

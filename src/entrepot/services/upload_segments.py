@@ -14,7 +14,7 @@ from entrepot.blobs.store import BucketStore, Upload
 from entrepot.db import blobs, segments, tombstones, uploads
 from entrepot.db.database import Database, Transaction
 from entrepot.model.clock import DAY, Clock
-from entrepot.model.errors import EntrepotError, UploadUnknown
+from entrepot.model.errors import EntrepotError, ObjectMissing, UploadUnknown
 from entrepot.model.stored import UploadSession, segments_key
 from entrepot.services.live_hashes import LiveHashes
 from entrepot.services.upload_checks import NO_UPLOAD, read_open
@@ -35,9 +35,18 @@ class UploadSegments:
         self._live = live
         self._expire = expire
 
-    async def read(self, session: UploadSession) -> UploadSession:
-        """The session as it is by now. Raises UploadUnknown when it has ended."""
-        return await read_segments(self._database, session)
+    async def read(self, session: UploadSession, *, is_to_end: bool) -> UploadSession:
+        """The session as it is by now, with its last segment, or with all if it is to end.
+
+        What a request that only adds costs must not grow with those before it. Raises
+        UploadUnknown when it has ended, ObjectMissing.
+        """
+        if is_to_end:
+            return await read_segments(self._database, session)
+        async with self._database.read() as tx:
+            current = await read_open(tx, session)
+            last = await segments.find_last(tx, current.storage_key, size=current.size)
+        return replace(current, segments=last)
 
     async def cancel(self, _: Upload, session: UploadSession) -> None:
         """End a session, and forget its bytes. Raises UploadUnknown."""
@@ -97,12 +106,18 @@ class UploadSegments:
 
 
 async def read_segments(database: Database, session: UploadSession) -> UploadSession:
-    """The session as it is by now, with its segments. Raises UploadUnknown when it has ended."""
+    """The session as it is by now, with its segments.
+
+    Raises UploadUnknown when it has ended, ObjectMissing where its segments are less than it.
+    """
     async with database.read() as tx:
         current = await read_open(tx, session)
         found = await segments.find(tx, current.storage_key)
     # Another statement sees a later moment: somebody may just have added some.
     before = tuple(segment for segment in found if segment.start < current.size)
+    if (size := sum(segment.size for segment in before)) != current.size:
+        message = "an upload lacks some of its segments; start it again"
+        raise ObjectMissing(message, size=current.size, found=size)
     return replace(current, segments=before)
 
 

@@ -194,7 +194,7 @@ class Uploads:
         chunk: ByteRange | None,
         length: int | None,
     ) -> list[str]:
-        async with self._locked(session) as (upload, current):
+        async with self._locked(session, is_to_end=True) as (upload, current):
             require_next(current, chunk)
             after, stopped = await self._receive(upload, current, pieces, length)
             if stopped is not None:
@@ -293,13 +293,15 @@ class Uploads:
             return await uploads.count_all_open(tx)
 
     @asynccontextmanager
-    async def _locked(self, session: UploadSession) -> AsyncIterator[tuple[Upload, UploadSession]]:
+    async def _locked(
+        self, session: UploadSession, *, is_to_end: bool = False
+    ) -> AsyncIterator[tuple[Upload, UploadSession]]:
         """Be the session's one writer; what was read before the lock is read again."""
         upload = self._store.upload(session.storage_key)
         try:
             try:
                 upload.open(is_new=session.size == 0)
-                locked = await self._staged.read(session)
+                locked = await self._staged.read(session, is_to_end=is_to_end)
                 upload.resume(locked.size, locked.segments)
             except Conflict as error:
                 raise UploadBusy(BUSY, size=session.size) from error
