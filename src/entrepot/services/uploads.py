@@ -153,12 +153,7 @@ class Uploads:
         the body.
         """
         async with self._locked(session) as (upload, current):
-            require_next(current, chunk)
-            after, stopped = await self._receive(upload, current, pieces, length)
-            if stopped is not None:
-                raise stopped
-            require_length(current, after, chunk)
-            return after
+            return await self._receive(upload, current, pieces, chunk, length)
 
     async def commit(
         self,
@@ -195,11 +190,7 @@ class Uploads:
         length: int | None,
     ) -> list[str]:
         async with self._locked(session, is_to_end=True) as (upload, current):
-            require_next(current, chunk)
-            after, stopped = await self._receive(upload, current, pieces, length)
-            if stopped is not None:
-                raise stopped
-            require_length(current, after, chunk)
+            after = await self._receive(upload, current, pieces, chunk, length)
             read_back = partial(self._catching_up.digest, upload, after)
             await require_digest(after, digest, boot_id=self._store.boot_id, read_back=read_back)
             async with self._distrusting(upload, after):
@@ -332,9 +323,11 @@ class Uploads:
         upload: Upload,
         session: UploadSession,
         pieces: AsyncIterator[bytes],
+        chunk: ByteRange | None,
         length: int | None,
-    ) -> tuple[UploadSession, EntrepotError | None]:
-        """Write what comes and note it; what stopped it, if anything did."""
+    ) -> UploadSession:
+        """Write what comes, where it belongs, and note it. Raises what `append` raises."""
+        require_next(session, chunk)
         running = self._live.take(session)
         hashes = [running] if running is not None else []
         try:
@@ -358,7 +351,10 @@ class Uploads:
             await self._note(upload, session, after)
         if running is not None:
             self._live.keep(after, running)
-        return after, stopped
+        if stopped is not None:
+            raise stopped
+        require_length(session, after, chunk)
+        return after
 
     async def _renewing(
         self, session: UploadSession, pieces: AsyncIterator[bytes]
