@@ -10,6 +10,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
+from entrepot.blobs import objects_upload
 from entrepot.blobs.objects import ObjectStore
 from entrepot.model.errors import EntrepotError, ObjectMissing, StorageFailed, Unavailable
 from entrepot.model.stored import Segment
@@ -85,6 +86,21 @@ async def test_nothing_unfinished_is_left_of_a_cancelled_request(object_store, b
         await task
 
     assert (bucket.objects(), bucket.unfinished()) == ({}, [])
+
+
+async def test_a_body_that_fills_the_parts_of_an_object_goes_on_in_another(
+    object_store, monkeypatch
+):
+    monkeypatch.setattr(objects_upload, "MOST_PARTS", 2)
+    session, content = Session(object_store), secrets.token_bytes(21 * MIB)
+
+    await session.append(object_store, content)
+
+    sizes = [segment.size for segment in session.segments]
+    assert len(sizes) == 3
+    assert all(2 * 5 * MIB <= size < 2 * 5 * MIB + MIB for size in sizes[:-1])
+    placed = await session.commit(object_store)
+    assert await read(object_store, placed, len(content), session.segments) == content
 
 
 async def test_what_an_upload_may_have_left_is_all_that_it_became(object_store):
@@ -224,6 +240,7 @@ async def test_a_404_of_what_stands_before_the_store_says_nothing_of_an_object(b
 
 _LEAVE = """
 import asyncio, sys
+from entrepot.blobs import objects_upload
 from entrepot.blobs.objects import ObjectStore
 from entrepot.blobs.objects_place import Place
 from entrepot.model.stored import Segment
