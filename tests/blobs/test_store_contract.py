@@ -168,8 +168,10 @@ async def test_an_object_that_is_not_there_is_missing(store):
 
 
 async def test_every_object_is_listed_in_one_of_the_folders(store):
+    assert not store.has_objects()
     placed = [await put(store, b"x" * size) for size in range(4)]
 
+    assert store.has_objects()
     found = [stored for folder in store.folders() for stored in store.listed(folder)]
 
     assert {(stored.name, stored.size) for stored in found} == {
@@ -245,6 +247,7 @@ async def test_what_others_put_there_is_no_object(store, bucket_or_folder):
 
     (found,) = store.listed("ab")
 
+    assert not store.has_objects()
     assert (found.name, found.is_object) == ("readme.txt", False)
     assert store.is_there(found)
     assert not store.is_there(StoredObject("ab", "other.txt", 0, 0, is_object=False))

@@ -1,6 +1,7 @@
 """A store is that of one database: another one is refused before anything misses its blobs."""
 
 import asyncio
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -8,10 +9,12 @@ import pytest
 from entrepot.blobs.disk import DiskStore
 from entrepot.blobs.objects import ObjectStore
 from entrepot.blobs.store import BlobStore
+from entrepot.db import installation
+from entrepot.db.connect import connect
 from entrepot.model.errors import StartRefused
 from entrepot.services.access import OPERATOR
-from entrepot.services.store_id import refuse_other_store, require_store
-from tests.blobs.places import place_of
+from entrepot.services.store_id import STORE, refuse_other_store, require_store
+from tests.blobs.places import place_of, put
 from tests.services.conftest import address, on_every_store
 
 pytestmark = on_every_store
@@ -36,6 +39,21 @@ def new_store(store_kind, request, tmp_path):
     yield make
     for store in stores:
         store.close()
+
+
+@pytest.fixture
+async def empty_database(sqlite_template, tmp_path):
+    """What a mistaken address names: a database with the schema and without a row."""
+    path = shutil.copy(sqlite_template, tmp_path / "empty.db")
+    database = connect(f"sqlite:///{path}", pool_size=1)
+    await database.open()
+    yield database
+    await database.close()
+
+
+async def recorded(database):
+    async with database.read() as tx:
+        return await installation.find(tx, STORE)
 
 
 async def pushed(world, count=1):
@@ -96,6 +114,55 @@ async def test_an_older_registry_that_lost_a_blob_starts(world):
     await require_store(world.database, world.store)
 
     assert len(world.store.ids()) == 1
+
+
+async def test_another_database_that_is_empty_is_refused_on_a_store_that_is_in_use(
+    world, new_store, empty_database
+):
+    store = new_store("ours")
+    await require_store(world.database, store)
+    (known,) = store.ids()
+    await put(store, b"of another registry")
+
+    for check in (require_store, refuse_other_store):
+        with pytest.raises(StartRefused, match="ENTREPOT_DATABASE__URL"):
+            await check(empty_database, store)
+
+    assert store.ids() == [known]
+    assert await recorded(empty_database) is None
+    await require_store(world.database, store)
+
+
+async def test_a_store_that_was_given_an_id_by_a_start_that_was_killed_is_taken(
+    world, new_store, empty_database
+):
+    store = new_store("ours")
+    store.add_id("of a start that was killed")
+
+    await require_store(empty_database, store)
+
+    assert store.ids() == ["of a start that was killed"]
+
+
+async def test_a_node_starts_on_what_another_was_sent_while_it_began(world, new_store):
+    ours, others = new_store("ours"), new_store("ours")
+    first_look = ours.has_objects
+
+    def look():
+        """The other node has begun, and takes a push, before we look."""
+        asyncio.run_coroutine_threadsafe(begin(), loop).result(20)
+        return first_look()
+
+    async def begin():
+        await require_store(world.database, others)
+        await put(others, b"pushed to the other node")
+
+    loop = asyncio.get_running_loop()
+    ours.has_objects = look
+
+    await require_store(world.database, ours)
+
+    assert len(ours.ids()) == 1
 
 
 async def test_a_store_that_everything_was_moved_to_is_taken_with_the_id(world, new_store):

@@ -173,6 +173,10 @@ class DiskStore:
                     )
         return found
 
+    def has_objects(self) -> bool:
+        """Whether there is any object. Raises StorageFailed."""
+        return any(stored.is_object for folder in self.folders() for stored in self.listed(folder))
+
     def is_there(self, stored: StoredObject) -> bool:
         """Whether something that was listed still is. Raises StorageFailed."""
         with storage_faults("look at an object"):

@@ -213,9 +213,23 @@ class ObjectStore:
                 for stored in page:
                     name = stored["path"].removeprefix(f"{folder}/")
                     changed = int(stored["last_modified"].timestamp()) * 1_000_000_000
-                    is_object = _KEY.fullmatch(name) is not None and name.startswith(folder)
-                    found.append(StoredObject(folder, name, stored["size"], changed, is_object))
+                    found.append(
+                        StoredObject(
+                            folder, name, stored["size"], changed, _is_object(folder, name)
+                        )
+                    )
         return found
+
+    def has_objects(self) -> bool:
+        """Whether there is any object. Raises StorageFailed, Unavailable."""
+        with store_faults("list objects"):
+            # All folders in one list: one request, and not one for each of them.
+            for page in obstore.list(self._asks, chunk_size=_PAGE):
+                for stored in page:
+                    folder, _, name = stored["path"].partition("/")
+                    if _is_object(folder, name):
+                        return True
+        return False
 
     def is_there(self, stored: StoredObject) -> bool:
         """Whether something that was listed still is. Raises StorageFailed, Unavailable."""
@@ -278,6 +292,10 @@ class ObjectStore:
 
     def require_space(self) -> None:
         """An object store grows."""
+
+
+def _is_object(folder: str, name: str) -> bool:
+    return _KEY.fullmatch(name) is not None and name[:2] == folder
 
 
 def _name(key: str) -> str:

@@ -145,6 +145,9 @@ class Store(Protocol):
     def listed(self, folder: str) -> list[StoredObject]:
         """All that lies in one of them; may block. Raises StorageFailed."""
 
+    def has_objects(self) -> bool:
+        """Whether there is any object; may block. Raises StorageFailed, Unavailable."""
+
     def is_there(self, stored: StoredObject) -> bool:
         """Whether something that was listed still is; may block. Raises StorageFailed."""
 

@@ -1,7 +1,8 @@
 """Whether this is the store that the database speaks of: it has an id, which the database knows.
 
 Without that a node with other settings than the others, or a registry whose bytes are looked for in
-a new place, would start, miss every blob, and note all of them as lost.
+a new place, would start, miss every blob, and note all of them as lost; and a database that is not
+this store's would take all that lies there for what nobody needs any more.
 """
 
 import asyncio
@@ -25,13 +26,26 @@ async def require_store(database: Database, store: BlobStore) -> None:
     Raises StartRefused with what to do, StorageFull, StorageFailed, Unavailable.
     """
     if await _recorded(database) is None:
+        await refuse_other_store(database, store)
         await _record(database, store)
     await refuse_other_store(database, store)
 
 
 async def refuse_other_store(database: Database, store: BlobStore) -> None:
-    """Raises StartRefused, with what to do, where the database knows another store."""
+    """Raises StartRefused, with what to do, where database and store are not each other's.
+
+    StorageFailed, Unavailable.
+    """
     recorded = await _recorded(database)
+    if recorded is None and await _is_of_another(database, store):
+        # A node that began with us may have been sent some by now.
+        recorded = await _recorded(database)
+        if recorded is None:
+            raise StartRefused(
+                "this store has objects of another registry, or of a database that was lost:"
+                " correct ENTREPOT_DATABASE__URL, or restore that database, or set"
+                " ENTREPOT_BLOBS__URL to an empty place"
+            )
     found = await asyncio.to_thread(store.ids)
     if recorded is not None and recorded not in found:
         raise StartRefused(
@@ -44,6 +58,13 @@ async def refuse_other_store(database: Database, store: BlobStore) -> None:
 async def _recorded(database: Database) -> str | None:
     async with database.read() as tx:
         return await installation.find(tx, STORE)
+
+
+async def _is_of_another(database: Database, store: BlobStore) -> bool:
+    """Whether objects lie there and the database has no blob at all."""
+    async with database.read() as tx:
+        is_empty = not await scrub.page(tx, after="", limit=1)
+    return is_empty and await asyncio.to_thread(store.has_objects)
 
 
 async def _record(database: Database, store: BlobStore) -> None:
