@@ -410,6 +410,51 @@ async def test_one_process_joins_until_its_lease_is_over(nodes):
         await first._renew()
 
 
+async def test_a_lease_lasts_for_as_many_small_blobs_as_there_are(nodes):
+    for _ in range(4):
+        await nodes.in_segments(nodes.first)
+    first, second = nodes.joining(nodes.first), nodes.joining(nodes.second)
+    others = []
+
+    async def meanwhile():
+        others.append(await second.sweep())
+
+    after_each_blob(first, second, MINUTE, meanwhile)
+
+    assert await first.sweep() == 4
+    assert others == [0] * 4
+
+
+async def test_who_lost_the_lease_between_two_blobs_joins_no_more(nodes):
+    for _ in range(2):
+        await nodes.in_segments(nodes.first)
+    first, second = nodes.joining(nodes.first), nodes.joining(nodes.second)
+
+    async def meanwhile():
+        assert await second._claim()
+
+    after_each_blob(first, second, 3 * MINUTE, meanwhile)
+
+    with pytest.raises(LeaseLost):
+        await first.sweep()
+
+    assert await nodes.joining(nodes.first).count_unjoined() == 1
+
+
+def after_each_blob(first, second, pause, work):
+    """Let so much time pass whenever the first has joined one, and do something then."""
+    first._clock = second._clock = clock = Shifted()
+    join = first._join
+
+    async def slowly(blob):
+        is_joined = await join(blob)
+        clock.ahead += pause
+        await work()
+        return is_joined
+
+    first._join = slowly
+
+
 @on_both
 async def test_an_upload_that_hops_is_hashed_where_it_began(nodes):
     upload = await nodes.open(nodes.first, b"first")

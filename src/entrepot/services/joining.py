@@ -6,7 +6,6 @@ blob's row says which counts.
 """
 
 import secrets
-import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from entrepot.blobs.store import BlobStore, Placed, Upload
 from entrepot.blobs.stored import pieces_of
 from entrepot.db import blobs, installation, segments, tombstones
 from entrepot.db.database import Database, Transaction
-from entrepot.model.clock import HOUR, MINUTE, Clock
+from entrepot.model.clock import HOUR, MINUTE, SECOND, Clock
 from entrepot.model.digests import Digest, new_hash
 from entrepot.model.errors import Conflict, EntrepotError, ObjectMissing
 from entrepot.model.stored import LinkedBlob, upload_of
@@ -27,7 +26,7 @@ from entrepot.telemetry.observe import Observe, ignore
 _LEASE = "segments.join"
 _FREE = "0"
 _LEASE_TIME = 2 * MINUTE
-_RENEW_SECONDS = 30.0
+_RENEWED_AT = 90 * SECOND  # that are left of it
 _PAGE = 100
 # More would need parts so large that they fill the memory on their way.
 _MOST_BYTES = 128 * 1024**3
@@ -80,6 +79,7 @@ class Joining:
         try:
             while found := await self._page(after):
                 for blob in found:
+                    await self._renew_if_due()
                     if self._is_due(blob):
                         count += await self._join_if_right(blob)
                 seen.update(blob.storage_key for blob in found)
@@ -184,11 +184,8 @@ class Joining:
 
     async def _renewing(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """All bytes, for as long as nobody else joins. Raises LeaseLost."""
-        renewed = time.monotonic()
         async for piece in pieces:
-            if time.monotonic() - renewed > _RENEW_SECONDS:
-                renewed = time.monotonic()
-                await self._renew()
+            await self._renew_if_due()
             yield piece
 
     async def _claim(self) -> bool:
@@ -197,12 +194,17 @@ class Joining:
 
         async def work(tx: Transaction) -> bool:
             seen = await installation.keep(tx, _LEASE, _FREE)
-            if int(seen.partition(" ")[0]) > self._clock.now():
+            if _until(seen) > self._clock.now():
                 return False
             return await installation.replace(tx, _LEASE, seen, mine)
 
         self._lease = mine
         return await self._database.write(work, durable=False)
+
+    async def _renew_if_due(self) -> None:
+        """Keep the lease while we work. Raises LeaseLost."""
+        if _until(self._lease) - self._clock.now() < _RENEWED_AT:
+            await self._renew()
 
     async def _renew(self) -> None:
         """Raises LeaseLost when somebody took us for dead."""
@@ -219,3 +221,7 @@ class Joining:
     def _new_lease(self) -> str:
         """Until when it is ours, and a word that no other has."""
         return f"{self._clock.now() + _LEASE_TIME} {secrets.token_hex(8)}"
+
+
+def _until(lease: str) -> int:
+    return int(lease.partition(" ")[0])
