@@ -98,7 +98,7 @@ def test_other_bytes_in_its_place_are_never_a_whole_answer_and_mended(stand, nam
 
 
 @pytest.mark.parametrize("stand", [NO_COPIES], indirect=True)
-def test_a_known_loss_is_not_looked_for_by_who_asks_but_by_scrub(stand, name):
+def test_a_known_loss_is_not_looked_for_by_each_who_asks_but_by_scrub(stand, name):
     content = secrets.token_bytes(SIZE)
     key = stored(stand, name, content)
     stand.bucket.client().delete_object(Bucket=stand.bucket.name, Key=key)

@@ -5,6 +5,7 @@ whoever could send it again, a failure of ours for whoever wants the bytes.
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
@@ -16,7 +17,7 @@ from entrepot.blobs.store import BlobStore
 from entrepot.blobs.stored import Stored, pieces_of
 from entrepot.db import scrub, segments
 from entrepot.db.database import Database, Work
-from entrepot.model.clock import Clock
+from entrepot.model.clock import MINUTE, Clock
 from entrepot.model.digests import Digest, is_named
 from entrepot.model.errors import (
     ObjectMissing,
@@ -29,6 +30,8 @@ from entrepot.telemetry.observe import Observe, ignore
 
 _LARGE = 256 * 1024  # what is hashed in a thread
 _AT_ONCE = 2  # objects that one process reads again for whoever asks for them
+_ASK_AGAIN = MINUTE  # a store that shows late what it has may show it by then
+_REMEMBERED = 4_096  # objects that this process knows to have read again, and when
 
 log = structlog.get_logger()
 
@@ -91,6 +94,7 @@ class Objects:
         self._observe = observe
         self._few = asyncio.Semaphore(_AT_ONCE)
         self._running: dict[str, asyncio.Task[Found]] = {}
+        self._asked: OrderedDict[str, int] = OrderedDict()  # by storage key, the latest last
 
     async def open(self, blob: LinkedBlob) -> File | Stored:
         """Where the blob's bytes are. Raises ObjectMissing, StorageFailed, Unavailable."""
@@ -103,12 +107,10 @@ class Objects:
                 await self._note_damaged(blob, error.message, stamp=blob.stamp)
             raise
         if isinstance(file, Stored):
-            if blob.is_damaged:
-                raise _damaged(blob)  # no stamp shows whether it is back: scrub looks for it
             file.suspect = partial(self._start, blob)
         if file.stamp == blob.stamp and not blob.is_damaged:
             return file
-        if blob.is_damaged and file.stamp != blob.stamp:
+        if blob.is_damaged and not self._may_be_back(blob, file):
             raise _damaged(blob)
         found = await self._examine_once(blob)
         if found.stamp != file.stamp:
@@ -146,6 +148,17 @@ class Objects:
             log.info("blob.restored", digest=blob.digest, key=blob.storage_key)
         return found
 
+    def _may_be_back(self, blob: LinkedBlob, file: File | Stored) -> bool:
+        """Whether to read a lost object again: not each who asks does so in vain.
+
+        A file's stamp tells. Nothing does in an object store, so it is asked now and then.
+        """
+        if isinstance(file, File):
+            return file.stamp == blob.stamp
+        asked = self._asked.get(blob.storage_key)
+        is_due = asked is None or abs(self._clock.now() - asked) >= _ASK_AGAIN
+        return is_due or blob.storage_key in self._running
+
     async def _examine_once(self, blob: LinkedBlob) -> Found:
         """Examine for all who ask meanwhile; it outlives each of them."""
         return await asyncio.shield(self._start(blob))
@@ -153,10 +166,17 @@ class Objects:
     def _start(self, blob: LinkedBlob) -> "asyncio.Task[Found]":
         task = self._running.get(blob.storage_key)
         if task is None:
+            self._note_asked(blob)
             task = self._running[blob.storage_key] = asyncio.create_task(self._in_turn(blob))
             task.add_done_callback(lambda _: self._running.pop(blob.storage_key, None))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return task
+
+    def _note_asked(self, blob: LinkedBlob) -> None:
+        self._asked[blob.storage_key] = self._clock.now()
+        self._asked.move_to_end(blob.storage_key)
+        if len(self._asked) > _REMEMBERED:
+            self._asked.popitem(last=False)
 
     async def _in_turn(self, blob: LinkedBlob) -> Found:
         async with self._few:
