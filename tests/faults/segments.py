@@ -32,7 +32,9 @@ class Shifted:
 
 
 async def once(content):
-    yield content
+    """A body of one piece, or of none."""
+    if content:
+        yield content
 
 
 class Cluster:

@@ -6,7 +6,7 @@ import secrets
 import pytest
 import structlog
 
-from entrepot.db import segments
+from entrepot.db import segments, uploads
 from entrepot.model.clock import DAY, HOUR, MINUTE
 from entrepot.model.digests import Digest
 from entrepot.model.errors import (
@@ -17,9 +17,10 @@ from entrepot.model.errors import (
     UploadUnknown,
 )
 from entrepot.model.ranges import ByteRange
-from entrepot.services import joining
+from entrepot.services import catching_up, joining
 from entrepot.services.access import NOBODY
 from entrepot.services.joining import LeaseLost
+from entrepot.services.upload_checks import UploadBusy
 from tests.faults.segments import PIECE, Shifted, cluster, once
 from tests.faults.test_interleavings import address_of
 from tests.faults.test_uploads import Impatient, Repeating
@@ -259,6 +260,108 @@ async def test_an_upload_does_not_expire_while_its_body_arrives(nodes):
     upload.session, upload.content = await upload.find(nodes.second), b"some012345678"
     await upload.put(nodes.second)
     assert await upload.pull(nodes.second) == upload.content
+
+
+async def test_a_renewal_that_fails_is_tried_again_soon(nodes, monkeypatch):
+    upload = await nodes.open(nodes.first, b"some")
+    clock, failures = Shifted(23 * HOUR), [Unavailable("away")]  # of a day
+    for node in (nodes.first, nodes.second):
+        swap(node.registry.uploads, clock=clock)
+    renew = uploads.renew
+
+    async def fails_once(*words, **named):
+        if failures:
+            raise failures.pop()
+        return await renew(*words, **named)
+
+    async def body():
+        yield b"first"
+        clock.ahead += MINUTE
+        yield b"second"
+        clock.ahead += 2 * HOUR
+        await nodes.second.registry.uploads.sweep()
+
+    monkeypatch.setattr(uploads, "renew", fails_once)
+    after = await nodes.first.registry.uploads.append(upload.session, body(), None)
+
+    assert after.size == len(b"somefirstsecond")
+    assert not failures
+
+
+async def test_an_upload_does_not_expire_while_its_commit_reads_it(nodes, monkeypatch):
+    upload = await nodes.open(nodes.first, b"some")
+    await upload.patch(nodes.second, b"more")
+    clock = Shifted(23 * HOUR)  # of a day
+    for node in (nodes.first, nodes.second):
+        swap(node.registry.uploads, clock=clock)
+    read_back = nodes.second.app.store.read_back
+
+    async def late(*words):
+        clock.ahead += 2 * HOUR
+        await nodes.first.registry.uploads.sweep()
+        return await read_back(*words)
+
+    monkeypatch.setattr(nodes.second.app.store, "read_back", late)
+
+    await upload.put(nodes.second)
+
+    assert await upload.pull(nodes.first) == b"somemore"
+
+
+async def test_a_commit_reads_on_without_its_database(nodes, monkeypatch):
+    upload = await nodes.open(nodes.first, b"some")
+    await upload.patch(nodes.second, b"more")
+    monkeypatch.setattr(catching_up, "_LOOK_SECONDS", 0.01)
+    read_back, is_asked = nodes.second.app.store.read_back, asyncio.Event()
+
+    class Away:
+        def read(self):
+            is_asked.set()
+            raise Unavailable("away")
+
+    async def once_asked(*words):
+        await asyncio.wait_for(is_asked.wait(), 20)
+        return await read_back(*words)
+
+    monkeypatch.setattr(nodes.second.app.store, "read_back", once_asked)
+    swap(nodes.second.registry.uploads._catching_up, database=Away())
+
+    await upload.put(nodes.second)
+
+    assert await upload.pull(nodes.first) == b"somemore"
+
+
+async def test_nothing_is_added_behind_other_bytes_than_it_was_sent_behind(nodes):
+    """As after a failover to a standby that had not heard of the last PATCH, which came again."""
+    upload = await nodes.open(nodes.first, b"some")
+    sql = "UPDATE segments SET object_key = :key"
+
+    async def body():
+        yield b"more"
+        await nodes.second.app.database.write(
+            lambda tx: tx.execute(sql, key=f"{'a' * 32}.{'b' * 8}")
+        )
+
+    with pytest.raises(UploadBusy):
+        await nodes.first.registry.uploads.append(upload.session, body(), None)
+
+    assert (await upload.find(nodes.second)).size == 4
+    assert len(nodes.kept.objects()) == 1
+
+
+async def test_a_store_that_cannot_say_whether_it_lost_a_blob_ends_no_push(nodes, monkeypatch):
+    before = await nodes.open(nodes.first, b"some")
+    await before.put(nodes.first)
+
+    def away(*_):
+        raise Unavailable("away")
+
+    monkeypatch.setattr(nodes.second.app.store, "require", away)
+    upload = await nodes.open(nodes.second, b"some")
+
+    await upload.put(nodes.second)
+
+    assert await upload.pull(nodes.first) == b"some"
 
 
 @pytest.mark.parametrize("count", [1, 2], ids=["one object", "segments"])

@@ -139,6 +139,9 @@ class SegmentUpload:
             key = f"{self._key}.{secrets.token_hex(4)}"
             await self._store.put_empty(key)
             return Placed(key, 0)
+        if segments[0].start:
+            message = "an upload ends with all of its segments"
+            raise ValueError(message)
         return Placed(segments[0].key if len(segments) == 1 else segments_key(self._key), 0)
 
     async def discard(self) -> None:

@@ -127,7 +127,8 @@ class UploadSession:
     """One upload: where its bytes are, how many came, and what they hash to so far, if known.
 
     `digest` counts while `boot_id` is the machine's current one: a row may become durable through
-    somebody else's commit while the bytes that it speaks of did not.
+    somebody else's commit while the bytes that it speaks of did not. `segments` are all of them for
+    whoever ends it, for who adds the last one alone; none in a folder.
     """
 
     id: str

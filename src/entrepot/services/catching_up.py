@@ -12,11 +12,12 @@ import structlog
 
 from entrepot.blobs.store import BlobStore, Upload
 from entrepot.blobs.stored import pieces_of
-from entrepot.db import uploads
-from entrepot.db.database import Database
+from entrepot.db import segments, uploads
+from entrepot.db.database import Database, Transaction
 from entrepot.model.errors import EntrepotError
 from entrepot.model.stored import UploadSession
 from entrepot.services.live_hashes import LiveHashes
+from entrepot.services.upload_life import UploadLife
 from entrepot.services.upload_segments import read_segments
 
 _LOOK_SECONDS = 1.0
@@ -47,19 +48,24 @@ class CatchingUp:
                 count += await self._catch_up(session)
         return count
 
-    async def digest(self, upload: Upload, session: UploadSession, algorithm: str) -> str:
+    async def digest(
+        self, upload: Upload, session: UploadSession, life: UploadLife, algorithm: str
+    ) -> str:
         """The hex digest of all bytes, from whoever has it first: us, or the one who has hashed on.
 
-        Raises ObjectMissing, StorageFailed, Unavailable.
+        Where nobody has locked the session it is kept alive meanwhile. Raises ObjectMissing,
+        StorageFailed, Unavailable.
         """
-        if not session.segments or algorithm != session.algorithm:
+        if not session.segments:
             return await upload.digest(algorithm, session.size)
-        if (ours := await self._go_on(session)) is not None:
+        is_known = algorithm == session.algorithm
+        if is_known and (ours := await self._go_on(session, life)) is not None:
             return ours
         reading = asyncio.create_task(upload.digest(algorithm, session.size))
         try:
             while not (await asyncio.wait([reading], timeout=_LOOK_SECONDS))[0]:
-                if (noted := await self._noted(session)) is not None:
+                await life.go_on()
+                if is_known and (noted := await self._noted(session)) is not None:
                     return noted
             return reading.result()
         finally:
@@ -77,12 +83,16 @@ class CatchingUp:
         if hexadecimal is None:
             return False
         digest = f"{current.algorithm}:{hexadecimal}"
-        return await self._database.write(
-            lambda tx: uploads.note_digest(tx, current.id, size=current.size, digest=digest),
-            durable=False,
-        )
 
-    async def _go_on(self, session: UploadSession) -> str | None:
+        async def work(tx: Transaction) -> bool:
+            last = await segments.find_last(tx, current.storage_key, size=current.size)
+            return last == current.segments[-1:] and await uploads.note_digest(
+                tx, current.id, size=current.size, digest=digest
+            )
+
+        return await self._database.write(work, durable=False)
+
+    async def _go_on(self, session: UploadSession, life: UploadLife | None = None) -> str | None:
         """The hex digest of the session's bytes, if we have the hash of the first ones."""
         behind = self._live.take_behind(session)
         if behind is None:
@@ -92,12 +102,17 @@ class CatchingUp:
         async with aclosing(pieces_of(content, size)) as pieces:
             async for piece in pieces:
                 await asyncio.to_thread(running.update, piece)
+                if life is not None:
+                    await life.go_on()
         self._live.keep(session, running)
         return running.hexdigest()
 
     async def _noted(self, session: UploadSession) -> str | None:
-        async with self._database.read() as tx:
-            row = await uploads.get(tx, session.id)
+        try:
+            async with self._database.read() as tx:
+                row = await uploads.get(tx, session.id)
+        except EntrepotError:  # reading on needs no database
+            return None
         if row is None or row.size != session.size or row.digest is None:
             return None
         return row.digest.partition(":")[2]

@@ -4,7 +4,7 @@ from entrepot.blobs.store import BlobStore
 from entrepot.db import accounts, blobs, collection, scrub, tombstones
 from entrepot.db.database import Database, Transaction
 from entrepot.model.access import Repository
-from entrepot.model.errors import ObjectMissing
+from entrepot.model.errors import ObjectMissing, StorageFailed, Unavailable
 from entrepot.model.ids import new_id
 from entrepot.services.objects import is_whole, require_there
 
@@ -12,18 +12,21 @@ from entrepot.services.objects import is_whole, require_there
 async def find_lost(database: Database, store: BlobStore, digest: str) -> str | None:
     """The key of a blob that an object store has lost; to be asked before ours is recorded.
 
-    A folder is asked while it is recorded: that takes no network. Raises StorageFailed,
-    Unavailable.
+    A folder is asked while it is recorded: that takes no network. A store that fails proves
+    nothing.
     """
     if not store.has_segments:
         return None
     async with database.read() as tx:
         blob = await scrub.find(tx, digest)
+    if blob is None or blob.is_damaged:
+        return None
     try:
-        if blob is not None and not blob.is_damaged:
-            await require_there(database, store, blob)
+        await require_there(database, store, blob)
     except ObjectMissing:
-        return blob.storage_key if blob is not None else None
+        return blob.storage_key
+    except (StorageFailed, Unavailable):
+        return None
     return None
 
 

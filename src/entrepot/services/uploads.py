@@ -46,6 +46,7 @@ from entrepot.services.upload_checks import (
     require_next,
 )
 from entrepot.services.upload_files import UploadFiles
+from entrepot.services.upload_life import UploadLife
 from entrepot.services.upload_segments import UploadSegments
 
 # How long a finished session is known: for a repeated PUT, and a manifest behind an expiry.
@@ -191,7 +192,9 @@ class Uploads:
     ) -> list[str]:
         async with self._locked(session, is_to_end=True) as (upload, current):
             after = await self._receive(upload, current, pieces, chunk, length)
-            read_back = partial(self._catching_up.digest, upload, after)
+            life = self._life(after)
+            await life.go_on()
+            read_back = partial(self._catching_up.digest, upload, after, life)
             await require_digest(after, digest, boot_id=self._store.boot_id, read_back=read_back)
             async with self._distrusting(upload, after):
                 placed = await upload.commit()
@@ -332,9 +335,8 @@ class Uploads:
         hashes = [running] if running is not None else []
         try:
             async with self._distrusting(upload, session):
-                size, stopped = await upload.append(
-                    self._renewing(session, pieces), session.size, hashes, length
-                )
+                arriving = self._life(session).through(pieces)
+                size, stopped = await upload.append(arriving, session.size, hashes, length)
         except EntrepotError:
             await self._staged.bury_left(session)
             raise
@@ -356,25 +358,19 @@ class Uploads:
         require_length(session, after, chunk)
         return after
 
-    async def _renewing(
-        self, session: UploadSession, pieces: AsyncIterator[bytes]
-    ) -> AsyncIterator[bytes]:
-        """All that comes; the session does not expire meanwhile, however long that takes."""
-        whole = self._limits.expire
-        renew_at = session.expires_at - whole + whole // 4
-        async for piece in pieces:
-            if (now := self._clock.now()) >= renew_at:
-                renew_at = now + whole // 4
-                renew = partial(uploads.renew, upload_id=session.id, expires_at=now + whole)
-                with suppress(EntrepotError):  # it is tried again while there is time
-                    await self._database.write(renew, durable=False)
-            yield piece
+    def _life(self, session: UploadSession) -> UploadLife:
+        return UploadLife(self._database, self._clock, session, expire=self._limits.expire)
 
     async def _note(self, upload: Upload, before: UploadSession, after: UploadSession) -> None:
         """Acknowledge bytes, if nobody was faster. Raises UploadBusy, UploadUnknown."""
         expires_at = self._clock.now() + self._limits.expire
 
         async def work(tx: Transaction) -> None:
+            if upload.added:
+                # A database that fell back may have other bytes of the same size by now.
+                last = await segments.find_last(tx, before.storage_key, size=before.size)
+                if last != before.segments[-1:]:
+                    await refuse_changed(tx, before)
             is_ours = await uploads.advance(
                 tx,
                 before.id,
@@ -389,9 +385,9 @@ class Uploads:
 
         try:
             await self._database.write(work, durable=False)
-        except EntrepotError as error:
-            if isinstance(error, UploadUnknown | UploadBusy):
-                with suppress(EntrepotError):
-                    await upload.discard()
-            await self._staged.bury_left(before)
+        except (UploadUnknown, UploadBusy) as error:
+            with suppress(EntrepotError):  # its session's end removes what is left
+                await upload.discard()
+            if isinstance(error, UploadUnknown):
+                await self._staged.bury_left(before)
             raise
