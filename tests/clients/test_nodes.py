@@ -19,7 +19,7 @@ import pytest
 
 from tests.clients.conftest import Registry
 from tests.support.eventually import eventually
-from tests.support.fault_proxy import FaultProxy, Line
+from tests.support.fault_proxy import FaultProxy, Line, Way
 from tests.support.images import Image, Layout, blobs_of
 from tests.support.invariants import check_invariants
 from tests.support.kept import KeptObjects
@@ -31,6 +31,7 @@ from tests.support.upstreams.distribution import Distribution, running_distribut
 
 MB = 1_000_000
 INSECURE = "--tls-verify=false"
+WAYS: tuple[Way, ...] = ("up", "down")
 PLATFORMS = ("amd64", "arm64")
 LAYERS = 3
 
@@ -44,7 +45,7 @@ class Size:
 
 
 SIZES = [
-    pytest.param(Size(36, 4 * MB), id="small"),
+    pytest.param(Size(36, 4 * MB), id="small", marks=pytest.mark.timeout(900)),
     pytest.param(Size(600, 40 * MB), id="1 GB", marks=[pytest.mark.soak, pytest.mark.timeout(0)]),
 ]
 
@@ -135,6 +136,7 @@ def test_every_client_pulls_through_all_nodes_what_another_pushed(
     nodes, registry, made, plain_skopeo, podman, docker, name, tmp_path
 ):
     reference = f"{nodes.host}/{name}:v1"
+    before = [(node, way, node.passed(way)) for node in nodes.nodes for way in WAYS]
     push(plain_skopeo, made, reference, *credentials(nodes))
     docker("pull", reference)
     podman("pull", INSECURE, "--creds", f"x-token:{nodes.token}", reference)
@@ -156,8 +158,7 @@ def test_every_client_pulls_through_all_nodes_what_another_pushed(
         engine("push", *words, again)
         registry.check(f"{name}-{tag}", "v1")
     podman("rmi", "--all", "--force")
-    assert all(node.passed("up") > MB for node in nodes.nodes)
-    assert all(node.passed("down") > MB for node in nodes.nodes)
+    assert all(node.passed(way) - count > MB for node, way, count in before)
 
 
 def test_a_push_goes_on_when_its_node_is_killed(
@@ -207,11 +208,9 @@ def test_an_upload_goes_on_at_another_node(nodes, registry, name):
         sent = http.request("PATCH", where, content=piece)
         assert sent.status_code == 202, sent.text
         where = sent.headers["location"]
-        [took] = [
-            node
-            for node, count in zip(nodes.nodes, before, strict=True)
-            if node.passed("up") - count > MB
-        ]
+        # By most: a node may be joining something else.
+        moved = [node.passed("up") - count for node, count in zip(nodes.nodes, before, strict=True)]
+        took = nodes.nodes[moved.index(max(moved))]
         took.kill()
         asked = http.request("GET", where)
         assert (asked.status_code, asked.headers["range"]) == (204, sent.headers["range"])
@@ -281,7 +280,7 @@ def test_a_fetch_goes_on_when_its_node_is_killed(
 ):
     push(plain_skopeo, made, f"{upstream.host}/library/app:v1")
     make_cached(nodes, upstream, name)
-    upstream.line.line = Line(rate=size.rate)
+    upstream.line.line = Line(rate=size.rate / 2)
     child = registry.manifest(name, "v1")["manifests"][0]["digest"]
     layers = registry.manifest(name, child)["layers"]
     first = layers[0]

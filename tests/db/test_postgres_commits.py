@@ -149,7 +149,7 @@ async def test_a_refusal_after_a_commit_that_surely_failed_is_one(cut):
 
 @pytest.mark.slow  # the driver has its own patience
 async def test_a_commit_that_nobody_answers_ends_as_unavailable(cut, monkeypatch):
-    monkeypatch.setattr(postgres, "_WRITE_SECONDS", 0.5)
+    monkeypatch.setattr(postgres, "_WRITE_SECONDS", 3.0)
     database = await cut(*[Cut("up", at=COMMIT, answered=True, ending="hang")] * AT_START)
 
     with pytest.raises(Unavailable):

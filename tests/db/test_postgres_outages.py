@@ -13,12 +13,12 @@ from entrepot.db.postgres import PostgresDatabase
 from entrepot.model.errors import Unavailable
 from tests.db.postgres_pool import POOL_SIZE, fill_the_pool, wait_until
 from tests.db.settings import names, put
-from tests.support.fault_proxy import Cut, FaultProxy
+from tests.support.fault_proxy import Cut, FaultProxy, Line
 from tests.support.postgres import new_cluster
 
 pytestmark = pytest.mark.slow  # servers of their own
 
-AGAIN_WITHIN = 5.0  # seconds, once the server is back
+AGAIN_WITHIN = 20.0  # seconds, once the server is back
 
 
 @pytest.fixture
@@ -109,7 +109,6 @@ async def test_a_server_that_is_away_is_unavailable_within_a_bound(cluster, open
 
 
 async def test_the_pool_is_normal_soon_after_a_long_absence(cluster, opened, monkeypatch):
-    monkeypatch.setattr(postgres_pool, "CONNECTION_WAIT_SECONDS", 1.0)
     database = await opened(cluster.url)
     await fill_the_pool(database)
     cluster.stop("immediate")
@@ -192,11 +191,11 @@ async def test_a_server_that_takes_no_more_writes_is_left(cluster, standby, open
 
 
 async def test_connections_that_nobody_answers_are_given_up_together(cluster, opened, monkeypatch):
-    monkeypatch.setattr(postgres, "_READ_SECONDS", 0.5)
     async with FaultProxy("127.0.0.1", cluster.port).serving() as proxy:
         database = await opened(f"postgresql://entrepot@{proxy.address}/postgres")
         await fill_the_pool(database)
 
+        monkeypatch.setattr(postgres, "_READ_SECONDS", 0.5)
         proxy.cut("hang")
         with pytest.raises(Unavailable):
             await names(database)
@@ -204,6 +203,18 @@ async def test_connections_that_nobody_answers_are_given_up_together(cluster, op
         monkeypatch.undo()
         async with asyncio.timeout(AGAIN_WITHIN):
             await fill_the_pool(database)
+
+
+async def test_a_slow_line_takes_time_and_nothing_else(cluster, opened):
+    async with FaultProxy("127.0.0.1", cluster.port).serving() as proxy:
+        proxy.line = Line(latency=0.02, jitter=0.02, rate=100_000)
+        database = await opened(f"postgresql://entrepot@{proxy.address}/postgres")
+
+        writes = [database.write(lambda tx, name=f"{n:02}": put(tx, name)) for n in range(12)]
+        await asyncio.gather(*writes)
+
+        assert len(await names(database)) == 12
+        await fill_the_pool(database)
 
 
 async def test_connections_that_end_one_after_the_other_are_all_replaced(cluster, opened):
@@ -220,9 +231,7 @@ async def test_connections_that_end_one_after_the_other_are_all_replaced(cluster
 
 
 async def test_work_that_idles_for_too_long_runs_again(cluster, opened, monkeypatch):
-    monkeypatch.setattr(
-        postgres_pool, "_SESSION", "SET idle_in_transaction_session_timeout = '100ms'"
-    )
+    monkeypatch.setattr(postgres_pool, "_SESSION", "SET idle_in_transaction_session_timeout = '1s'")
     database = await opened(cluster.url)
     attempts = []
 

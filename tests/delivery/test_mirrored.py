@@ -55,7 +55,7 @@ def test_a_crowd_on_two_nodes_is_streamed_to_and_those_after_it_are_redirected(
 
     assert {answer.status_code for answer in cold} <= {200, 307}  # who comes last finds it warm
     assert all(answer.content == content for answer in cold if answer.status_code == 200)
-    assert cold[0].status_code == 200
+    assert any(answer.status_code == 200 for answer in cold)
     assert {answer.status_code for answer in warm} == {307}
     assert all(httpx.get(answer.headers["location"]).content == content for answer in warm)
     assert upstream.log.count(kind="blob", method="GET") == 1

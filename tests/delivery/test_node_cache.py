@@ -113,16 +113,16 @@ def test_ranges_and_heads_of_a_copied_blob_are_right(node, client, name, servers
 
 
 def test_hits_and_misses_are_counted(node, client, name):
+    def counted(metric):
+        lines = httpx.get(f"{node.url}/metrics").text.splitlines()
+        start = f"entrepot_cache_{metric}_total "
+        return sum(float(line.split()[1]) for line in lines if line.startswith(start))
+
+    metrics = ("hits", "misses", "filled_bytes")
+    before = {metric: counted(metric) for metric in metrics}
     path = f"/v2/{name}/blobs/{client.push_blob(name, secrets.token_bytes(5_000))}"
     client.request("GET", path)
     client.request("GET", path)
 
-    def counted(metric):
-        text = httpx.get(f"{node.url}/metrics").text
-        return any(
-            line.startswith(f"{metric} ") and float(line.split()[1]) >= 1
-            for line in text.splitlines()
-        )
-
-    for metric in ("hits", "misses", "filled_bytes"):
-        eventually(lambda metric=metric: counted(f"entrepot_cache_{metric}_total"))
+    for metric in metrics:
+        eventually(lambda metric=metric: counted(metric) > before[metric])

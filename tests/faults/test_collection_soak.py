@@ -57,7 +57,7 @@ _ENVIRONMENT = {
     "ENTREPOT_COLLECTION__DELAY_SECONDS": "1",
 }
 # A pull opens its object after it has read the row; here that takes a request to the store.
-_PATIENCE = {"ENTREPOT_COLLECTION__DELAY_SECONDS": "5"}
+_PATIENCE = {"ENTREPOT_COLLECTION__DELAY_SECONDS": "20"}
 
 
 @dataclass(slots=True)

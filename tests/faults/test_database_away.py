@@ -35,7 +35,7 @@ def test_clients_hear_503_until_the_database_is_back(data, name, stopped_postgre
                 answer: httpx.Response = client.request("GET", f"/v2/{name}/manifests/v1")
                 return answer.headers.get("docker-content-digest") == digest
 
-            eventually(is_served, within=10)
+            eventually(is_served)
             client.push_image(name, "v2", layers=2)
             tags = client.request("GET", f"/v2/{name}/tags/list").json()["tags"]
             assert tags == ["v1", "v2"]

@@ -24,8 +24,9 @@ from tests.support.server import basic
 
 MIB = 1 << 20
 GB = 10**9
-# Whatever the size: what one request may have on its way, and what reading and hashing take.
-GROWN = 128 * MIB
+# Whatever the size: what one request may have on its way, and what reading and hashing take. Less
+# than each node gets of the smallest layer.
+GROWN = 96 * MIB
 JOINED_WITHIN = 1_800.0
 
 

@@ -55,9 +55,10 @@ def test_a_database_that_hangs_holds_nobody_up(proxied, tmp_path):
         eventually(lambda: ready(server)[0] == 503)
         started = time.monotonic()
         status, reason = ready(server)
+        took = time.monotonic() - started
 
     assert (status, "the database has not answered within 3 seconds" in reason) == (503, True)
-    assert time.monotonic() - started < 20  # 3 on a machine that has time
+    assert took < 20  # 3 on a machine that has time
 
 
 def test_a_store_that_went_is_named_until_it_is_back(tmp_path):

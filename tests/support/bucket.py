@@ -76,6 +76,6 @@ def _client(server: ObjectServer) -> Any:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             connect_timeout=10,
-            read_timeout=10,
+            read_timeout=60,
         ),
     )
