@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import httpx
 import pytest
+import structlog
 
 from entrepot.blobs import objects_upload
 from entrepot.blobs.objects import ObjectStore
@@ -135,6 +136,22 @@ async def test_unfinished_uploads_of_ours_are_ended_once_they_are_old(object_sto
     assert await asyncio.to_thread(object_store.abort_before, time.time() + 3600) == len(ours)
 
     assert bucket.unfinished() == foreign
+
+
+@pytest.mark.parametrize("code", ["NoSuchUpload", "AccessDenied"])
+async def test_an_unfinished_upload_that_cannot_be_ended_keeps_no_other(bucket, s3_proxy, code):
+    store, client = ObjectStore(place_of(bucket.behind(s3_proxy.origin))), bucket.client()
+    keys = [f"{PREFIX}/{number}{number}/{str(number) * 32}" for number in range(3)]
+    for key in keys:
+        client.create_multipart_upload(Bucket=bucket.name, Key=key)
+    s3_proxy.on("AbortMultipartUpload", s3_faults.refused(404, code), key=keys[0])
+
+    with structlog.testing.capture_logs() as said:
+        assert await asyncio.to_thread(store.abort_before, time.time() + 3600) == 2
+
+    assert bucket.unfinished() == keys[:1]
+    assert [line.get("code") for line in said] == ([] if code == "NoSuchUpload" else [code])
+    store.close()
 
 
 async def test_a_signed_address_gives_the_bytes_and_ranges_to_whoever_has_it(object_store):

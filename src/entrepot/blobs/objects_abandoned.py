@@ -5,6 +5,10 @@ obstore can neither list nor end them, so this signs with botocore. It blocks.
 
 import os
 import re
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
 
 from entrepot.blobs.objects_check import FOLDER
 from entrepot.blobs.objects_place import Place
@@ -16,11 +20,13 @@ _OURS = re.compile(
     rf"([0-9a-f]{{2}})/\1[0-9a-f]{{30}}(?:\.[0-9a-f]{{8}})?|{FOLDER}/[0-9a-f]{{16}}/two"
 )
 
+log = structlog.get_logger()
+
 
 def abort_before(place: Place, moment: float) -> int:
     """End those of ours that were begun before then (POSIX seconds); how many.
 
-    Raises StorageFailed, Unavailable.
+    What the store will not end is told once and stays. Raises StorageFailed, Unavailable.
     """
     # 30 MB and half a second; one process does this now and then.
     from botocore.config import Config  # noqa: PLC0415
@@ -47,7 +53,7 @@ def abort_before(place: Place, moment: float) -> int:
         ),
     )
     prefix = f"{place.prefix}/" if place.prefix else ""
-    ended = 0
+    ended, refusals = 0, list[str]()
     try:
         pages = client.get_paginator("list_multipart_uploads").paginate(
             Bucket=place.bucket, Prefix=prefix
@@ -55,16 +61,26 @@ def abort_before(place: Place, moment: float) -> int:
         for page in pages:
             for upload in page.get("Uploads", []):
                 is_ours = _OURS.fullmatch(upload["Key"].removeprefix(prefix)) is not None
-                if is_ours and upload["Initiated"].timestamp() < moment:
+                if not is_ours or upload["Initiated"].timestamp() >= moment:
+                    continue
+                try:
                     client.abort_multipart_upload(
                         Bucket=place.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                     )
                     ended += 1
-    except client.exceptions.NoSuchUpload:
-        return ended  # another node was faster, and goes on
+                except client.exceptions.NoSuchUpload:
+                    pass  # another node was faster
+                except ClientError as error:
+                    refusals.append(_code_of(error.response))
     except ClientError as error:
-        message = "the object store refused to list or end multipart uploads"
-        raise StorageFailed(message, code=error.response.get("Error", {}).get("Code")) from error
+        message = "the object store refused to list multipart uploads"
+        raise StorageFailed(message, code=_code_of(error.response)) from error
     except BotoCoreError as error:
         raise Unavailable("the registry's object store does not answer; try again") from error
+    if refusals:
+        log.warning("multipart_uploads.left", count=len(refusals), code=refusals[0])
     return ended
+
+
+def _code_of(response: Mapping[str, Any]) -> str:
+    return str(response.get("Error", {}).get("Code"))
