@@ -249,12 +249,24 @@ async def test_the_copies_have_room_and_the_least_used_goes(node, store, clock, 
     assert counts["evicted"] >= 1
 
 
-async def test_processes_together_keep_within_the_room(node, store, objects):
+async def test_processes_together_keep_within_the_room(node, store, clock, objects):
     first, second = node(), node()
     for number in range(24):
-        await copied((first, second)[number % 2], store, secrets.token_bytes(MIB))
+        key = await copied((first, second)[number % 2], store, secrets.token_bytes(MIB))
+        clock.advance(MINUTE // 2)
 
+        assert (objects / key).exists()
         assert sum(path.stat().st_size for path in objects.iterdir()) <= ROOM
+
+
+async def test_where_all_copies_are_in_use_a_pull_goes_without_one(node, store, objects, counts):
+    cache = node()
+    keys = {await copied(cache, store, secrets.token_bytes(MIB)) for _ in range(ROOM // MIB)}
+
+    await copied(cache, store, secrets.token_bytes(MIB))
+
+    assert {path.name for path in objects.iterdir()} == keys
+    assert "failures" not in counts
 
 
 async def test_what_would_take_too_much_of_the_room_gets_no_copy(node, store, objects):

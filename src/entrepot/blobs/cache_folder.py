@@ -30,6 +30,8 @@ _SLACK = 16  # so much of it is freed at once, because it takes a look at all co
 _NANOSECONDS = 1_000
 _UNUSED = DAY  # what nobody asks for goes, also because its blob may be deleted by now
 _NOTED = MINUTE  # a use is noted once in this time
+_KEPT = 2 * _NOTED  # since its noted use, a copy that somebody may be about to open
+_LOOK_AGAIN = SECOND  # for room, after there was none
 
 log = structlog.get_logger()
 
@@ -54,6 +56,7 @@ class CacheFolder:
         self._space = Space(self._objects, low_water_bytes)
         self._filling = SpoolFolder(folder / "filling", low_water_bytes=low_water_bytes)
         self._made = SpoolFolder(self._objects, low_water_bytes=low_water_bytes)
+        self._crowded_at = 0
 
     def prepare(self) -> None:
         """Make the folders, if they are to be used. Raises StorageFull, StorageFailed."""
@@ -95,8 +98,7 @@ class CacheFolder:
             if self.find(key, size) is not None:
                 return None
             self._space.require(size)
-            fits = counted + size <= self._room
-            taken = counted if fits else self._free(size)
+            taken = counted if counted + size <= self._room else self._make_room(size)
             spool = self._filling.write(key, digest, is_new=True)
             if spool is not None:
                 spool.expect(size)
@@ -147,10 +149,20 @@ class CacheFolder:
         with storage_faults("count the copies"):
             self._count.write_text(f"{taken:020}")
 
+    def _make_room(self, size: int) -> int:
+        """Free so much; how much the other copies take. Raises StorageFull where all are in use."""
+        if abs(self._clock.now() - self._crowded_at) >= _LOOK_AGAIN:
+            taken = self._free(size)
+            if taken + size <= self._room:
+                return taken
+            self._crowded_at = self._clock.now()
+        raise StorageFull("all copies of this node are in use; there is room for no other")
+
     def _free(self, size: int, *, unused: int | None = None) -> int:
         """Look at all copies, and remove the least used until `size` fits; how much they take.
 
-        With `unused` those go as well that nobody has asked for in so long.
+        With `unused` those go as well that nobody has asked for in so long. What was handed out
+        just now stays: whoever has it opens it when its answer has begun.
         """
         with storage_faults("look at the copies"):
             for name in self._filling.names():
@@ -165,13 +177,20 @@ class CacheFolder:
         for used, length, path in copies:
             if taken <= most and used >= before:
                 break
-            with storage_faults("remove a copy"):
-                path.unlink(missing_ok=True)
+            if self._is_in_use(used):
+                continue
+            with storage_faults("remove a copy"), suppress(FileNotFoundError):
+                if self._is_in_use(path.stat().st_atime_ns):  # by now
+                    continue
+                path.unlink()
             taken -= length
             evicted += 1
         self._observe("evicted", evicted)
         self._note(taken)
         return taken
+
+    def _is_in_use(self, used: int) -> bool:
+        return abs(self._clock.now() * _NANOSECONDS - used) < _KEPT * _NANOSECONDS
 
     def _listed(self) -> Iterator[tuple[int, int, Path]]:
         """When each copy was used last, its size, and where it is."""
