@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,7 +18,7 @@ from entrepot.db.reach import require_reachable
 from entrepot.identity.keys import SecretKey
 from entrepot.model.errors import StartRefused
 from tests.support.postgres import new_database
-from tests.support.server import ENTREPOT, running_server
+from tests.support.server import ENTREPOT, Client, running_server
 
 pytestmark = pytest.mark.slow  # servers of its own
 
@@ -35,6 +36,18 @@ def refused(data, **settings):
     assert done.returncode == 1, done.stdout
     assert re.fullmatch(r"Error: [^\n]+\n", done.stderr), done.stderr
     return done.stderr
+
+
+def admin(command, **settings):
+    """What `entrepot admin` says."""
+    return subprocess.run(
+        [ENTREPOT, "admin", *command.split()],
+        env={**os.environ, **{f"ENTREPOT_{name.upper()}": text for name, text in settings.items()}},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 @pytest.fixture
@@ -169,6 +182,20 @@ def test_a_registry_whose_blobs_are_looked_for_elsewhere_is_refused(tmp_path, da
     said = refused(data, blobs__url=f"file://{tmp_path}/elsewhere")
 
     assert "this store is not the one that the registry's blobs are in" in said
+    with running_server(data):
+        pass
+
+
+def test_an_empty_database_is_refused_on_a_store_that_is_in_use(tmp_path, data):
+    with running_server(data) as server, closing(Client(server, token=server.token)) as client:
+        client.push_blob("some/app", b"content")
+    settings = {"data": str(data), "database__url": f"sqlite:///{tmp_path}/empty.db"}
+
+    said = refused(data, database__url=settings["database__url"])
+
+    assert "correct ENTREPOT_DATABASE__URL" in said
+    for command in ("fsck --repair", "gc"):  # the refused start has made the tables
+        assert said == admin(command, **settings).stderr
     with running_server(data):
         pass
 
