@@ -27,9 +27,9 @@ def servers_way(object_server):
 
 
 @pytest.fixture(scope="module")
-def place(object_server, servers_way):
-    """The settings of a bucket of the module's own."""
-    return object_server.new_bucket().behind(servers_way.origin).settings("registry")
+def new_place(object_server, servers_way):
+    """Makes the settings of an empty bucket: one for each database."""
+    return lambda: object_server.new_bucket().behind(servers_way.origin).settings("registry")
 
 
 @pytest.fixture(scope="module")

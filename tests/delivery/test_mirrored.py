@@ -25,10 +25,10 @@ def make_cached(server, upstream, path):
 
 
 def test_a_crowd_on_two_nodes_is_streamed_to_and_those_after_it_are_redirected(
-    start, place, clients_way, postgres_url, upstream, name
+    start, new_place, clients_way, postgres_url, upstream, name
 ):
     content, digest = put(upstream)
-    shared = place | {
+    shared = new_place() | {
         "ENTREPOT_DELIVERY__MODE": "redirect",
         "ENTREPOT_DELIVERY__ENDPOINT": clients_way.origin,
         "ENTREPOT_OUTBOUND__ALLOW": "127.0.0.0/8",
@@ -62,7 +62,7 @@ def test_a_crowd_on_two_nodes_is_streamed_to_and_those_after_it_are_redirected(
 
 
 def test_the_disk_of_a_node_is_not_filled_by_what_is_fetched(
-    start, place, upstream, client_of, name
+    start, new_place, upstream, client_of, name
 ):
     """The object store grows; the node's own disk, with the spool on it, does not."""
     _, digest = put(upstream)
@@ -70,7 +70,7 @@ def test_the_disk_of_a_node_is_not_filled_by_what_is_fetched(
         "ENTREPOT_OUTBOUND__ALLOW": "127.0.0.0/8",
         "ENTREPOT_BLOBS__LOW_WATER_BYTES": str(1 << 60),
     }
-    with start(place | low) as server:
+    with start(new_place() | low) as server:
         make_cached(server, upstream, name)
         client = client_of(server)
 
@@ -82,9 +82,10 @@ def test_the_disk_of_a_node_is_not_filled_by_what_is_fetched(
 
 
 def test_a_blob_that_the_store_lost_is_fetched_again(
-    start, place, object_server, upstream, client_of, name
+    start, new_place, object_server, upstream, client_of, name
 ):
     content, digest = put(upstream)
+    place = new_place()
     bucket = Bucket(object_server, place["ENTREPOT_BLOBS__URL"].split("/")[2])
     settings = {"ENTREPOT_OUTBOUND__ALLOW": "127.0.0.0/8", "ENTREPOT_BLOBS__CACHE_BYTES": "0"}
     with start(place | settings) as server:

@@ -15,14 +15,12 @@ AT_ONCE = 16
 SIZES = (500, 100_000, 1_000_000)
 
 
-@pytest.fixture(scope="module")
-def settings(place):
-    return place | {"ENTREPOT_BLOBS__CACHE_BYTES": "64MiB"}
+_COPIES = {"ENTREPOT_BLOBS__CACHE_BYTES": "64MiB"}
 
 
 @pytest.fixture(scope="module")
-def node(start, settings):
-    with start(settings, workers=3) as server:
+def node(start, new_place):
+    with start(new_place() | _COPIES, workers=3) as server:
         yield server
 
 
@@ -45,10 +43,10 @@ def asked_for(servers_way):
 
 
 def test_a_thousand_pulls_of_an_image_cost_one_request_for_each_blob_and_node(
-    start, settings, postgres_url, client_of, name, contents, servers_way
+    start, new_place, postgres_url, client_of, name, contents, servers_way
 ):
     """The crowd begins at once on both nodes; their workers share what comes."""
-    shared = settings | {"ENTREPOT_SECRET_KEY": secrets.token_hex(32)}
+    shared = new_place() | _COPIES | {"ENTREPOT_SECRET_KEY": secrets.token_hex(32)}
     with (
         start(shared, database_url=postgres_url, workers=3) as first,
         start(shared, database_url=postgres_url, workers=2) as second,

@@ -12,7 +12,7 @@ SIZE = 200_000
 
 
 @pytest.fixture(scope="module")
-def server(start, place, clients_way):
+def server(start, new_place, clients_way):
     redirecting = {
         "ENTREPOT_DELIVERY__MODE": "redirect",
         "ENTREPOT_DELIVERY__ENDPOINT": clients_way.origin,
@@ -21,7 +21,7 @@ def server(start, place, clients_way):
         "ENTREPOT_LOG__REQUESTS": "true",
         "ENTREPOT_LOG__LEVEL": "debug",
     }
-    with start({**place, **redirecting}) as server:
+    with start({**new_place(), **redirecting}) as server:
         yield server
 
 
