@@ -164,12 +164,12 @@ async def committing(stopped_postgres):
     """A server that may be crashed, while somebody counts up and is in the middle of COMMIT."""
     with new_cluster() as cluster:
         cluster.copy(stopped_postgres)
+        # Before it starts: a running server takes it on some time after it was told.
+        cluster.set("synchronous_standby_names", "nobody")
         cluster.start()
         database = PostgresDatabase(cluster.url, pool_size=POOL_SIZE)
         await database.open()
         async with await psycopg.AsyncConnection.connect(cluster.url, autocommit=True) as operator:
-            await operator.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
-            await operator.execute("SELECT pg_reload_conf()")
             writing = asyncio.create_task(database.write(count_up))
             (pid,) = await wait_until(operator, "wait_event = 'SyncRep'")
             await operator.execute("ALTER SYSTEM RESET synchronous_standby_names")

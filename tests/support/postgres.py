@@ -59,6 +59,11 @@ class Cluster:
         copying = ("-D", str(self._data), "-R", "-X", "stream", "-c", "fast")
         _run(program("pg_basebackup"), *source, *copying)
 
+    def set(self, name: str, value: str) -> None:
+        """Have a setting from its next start on, until ALTER SYSTEM changes it."""
+        with (self._data / "postgresql.auto.conf").open("a") as settings:
+            settings.write(f"{name} = '{value}'\n")
+
     def start(self) -> None:
         """Run, and wait until it takes connections."""
         options = f"-p {self.port} -k {self._folder} -c listen_addresses=127.0.0.1 {_OPTIONS}"
