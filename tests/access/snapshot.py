@@ -7,11 +7,11 @@ from tests.protocol.registry import Registry
 
 # What a refusal may change: when a token was used, how often a password was guessed.
 _VOLATILE = {
-    "tokens": "last_used_at",
+    "tokens": ("last_used_at",),
     "login_attempts": "*",
     "idempotency_keys": "*",
-    "repositories": "retention_due_at",  # retention looks at them behind
-    "manifests": "pulled_at",  # and so are pulls written
+    "repositories": ("retention_due_at", "accessed_at"),  # retention looks at them behind
+    "manifests": ("pulled_at",),  # and so are pulls written
     "upstream_states": "*",  # what was counted is written behind
     "byte_deltas": "*",  # folded behind into points: `held` tells of both
     "usage_points": "*",
@@ -57,7 +57,7 @@ def snapshot(registry: Registry) -> dict[str, list[Any]]:
         found = {}
         async with database.read() as tx:
             for table, columns in tables.items():
-                wanted = [column for column in columns if column != _VOLATILE.get(table)]
+                wanted = [column for column in columns if column not in _VOLATILE.get(table, ())]
                 if table in _ONLY_ADDED:
                     wanted = ["id"]
                 rows = await tx.fetch_all(f"SELECT {', '.join(wanted)} FROM {table}")
