@@ -316,7 +316,8 @@ def test_new_tags_come_before_those_that_are_here(stand, upstream):
 
     mirror.sync()
 
-    assert "an-old-name" in [entry.reference for entry in upstream.log.of(kind="manifest")][:4]
+    asked = [entry.reference for entry in upstream.log.of(kind="manifest")]
+    assert "an-old-name" in asked[:8]  # of 21; some are on their way at once
 
 
 def test_a_choice_that_is_made_during_a_sync_is_synced_behind_it(stand, upstream):
