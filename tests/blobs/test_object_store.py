@@ -192,7 +192,7 @@ async def _failures(store: ObjectStore) -> list[EntrepotError]:
         lambda: store.open([Segment(0, 5, KEY)]).piece(0, 5),
         lambda: store.read_back([Segment(0, 5, KEY)], "sha256"),
         lambda: asyncio.to_thread(store.require, KEY, 5),
-        lambda: asyncio.to_thread(store.listed, "ab"),
+        lambda: asyncio.to_thread(next, store.listed()),
         lambda: asyncio.to_thread(store.read_epoch),
         lambda: asyncio.to_thread(store.advance_epoch, 1),
         lambda: asyncio.to_thread(store.abort_before, time.time()),
@@ -233,10 +233,26 @@ async def test_what_is_not_there_is_missing_and_not_a_fault(object_store):
         await object_store.open([Segment(0, 5, KEY)]).piece(0, 5)
 
 
+async def test_one_request_lists_what_lies_in_all_folders(bucket, s3_proxy):
+    store = ObjectStore(place_of(bucket.behind(s3_proxy.origin)))
+    keys = [(await put(store, b"bytes")).key for _ in range(5)]
+    for name in ("ab/", "backup/ab/readme.txt", "zz/readme.txt", "readme.txt"):
+        bucket.client().put_object(Bucket=bucket.name, Key=f"{PREFIX}/{name}")
+    store.advance_epoch(1)
+    store.add_id("first")
+    s3_proxy.log.clear()
+
+    (listed,) = store.listed()
+
+    assert [stored.name for stored in listed] == sorted(keys)
+    assert [asked.operation for asked in s3_proxy.log] == ["ListObjectsV2"]
+    store.close()
+
+
 async def test_a_404_of_what_stands_before_the_store_says_nothing_of_an_object(bucket, s3_proxy):
     store = ObjectStore(place_of(bucket.behind(s3_proxy.origin)))
     placed = await put(store, b"bytes")
-    (listed,) = store.listed(placed.key[:2])
+    ((listed,),) = store.listed()
     s3_proxy.on("*", s3_faults.astray(), times=None)
 
     for attempt in (

@@ -146,7 +146,7 @@ async def test_a_store_that_was_given_an_id_by_a_start_that_was_killed_is_taken(
 
 async def test_a_node_starts_on_what_another_was_sent_while_it_began(world, new_store):
     ours, others = new_store("ours"), new_store("ours")
-    first_look = ours.has_objects
+    first_look = ours.listed
 
     def look():
         """The other node has begun, and takes a push, before we look."""
@@ -158,7 +158,7 @@ async def test_a_node_starts_on_what_another_was_sent_while_it_began(world, new_
         await put(others, b"pushed to the other node")
 
     loop = asyncio.get_running_loop()
-    ours.has_objects = look
+    ours.listed = look
 
     await require_store(world.database, ours)
 

@@ -8,7 +8,7 @@ import asyncio
 import os
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -154,12 +154,11 @@ class DiskStore:
         with storage_faults("delete an object"):
             self._object(key).unlink(missing_ok=True)
 
-    def folders(self) -> list[str]:
-        """The folders that the objects lie in."""
-        return [f"{number:02x}" for number in range(256)]
+    def listed(self) -> Iterator[list[StoredObject]]:
+        """All that lies in the folders of the objects, one by one. Raises StorageFailed."""
+        return (self._listed(f"{number:02x}") for number in range(256))
 
-    def listed(self, folder: str) -> list[StoredObject]:
-        """All that lies in one of them. Raises StorageFailed."""
+    def _listed(self, folder: str) -> list[StoredObject]:
         found: list[StoredObject] = []
         with storage_faults("list objects"), os.scandir(self._objects / folder) as entries:
             for entry in entries:
@@ -172,10 +171,6 @@ class DiskStore:
                         )
                     )
         return found
-
-    def has_objects(self) -> bool:
-        """Whether there is any object. Raises StorageFailed."""
-        return any(stored.is_object for folder in self.folders() for stored in self.listed(folder))
 
     def is_there(self, stored: StoredObject) -> bool:
         """Whether something that was listed still is. Raises StorageFailed."""

@@ -8,11 +8,18 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import obstore
 
@@ -34,7 +41,11 @@ from entrepot.model.errors import StorageFailed
 from entrepot.model.stored import Segment
 from entrepot.telemetry.observe import Observe, ignore
 
+if TYPE_CHECKING:  # it exists for checkers alone
+    from obstore import ObjectMeta
+
 _KEY = re.compile(r"[0-9a-f]{32}(?:\.[0-9a-f]{8})?")
+_LISTED = re.compile(r"[0-9a-f]{2}/.")  # in a folder of objects, and not the folder
 _EPOCH = "collection.epoch"
 _DIGITS = 20
 _ID = "store.id"
@@ -201,35 +212,14 @@ class ObjectStore:
         """
         return abort_before(self._place, moment) if self._place.scheme == "s3" else 0
 
-    def folders(self) -> list[str]:
-        """The folders that the objects lie in."""
-        return [f"{number:02x}" for number in range(256)]
+    def listed(self) -> Iterator[list[StoredObject]]:
+        """All that lies in the folders of the objects, in order. Raises StorageFailed, Unavailable.
 
-    def listed(self, folder: str) -> list[StoredObject]:
-        """All that lies in one of them. Raises StorageFailed, Unavailable."""
-        found: list[StoredObject] = []
+        In one list and not one for each folder: the fewest requests there can be.
+        """
         with store_faults("list objects"):
-            for page in obstore.list(self._asks, folder, chunk_size=_PAGE):
-                for stored in page:
-                    name = stored["path"].removeprefix(f"{folder}/")
-                    changed = int(stored["last_modified"].timestamp()) * 1_000_000_000
-                    found.append(
-                        StoredObject(
-                            folder, name, stored["size"], changed, _is_object(folder, name)
-                        )
-                    )
-        return found
-
-    def has_objects(self) -> bool:
-        """Whether there is any object. Raises StorageFailed, Unavailable."""
-        with store_faults("list objects"):
-            # All folders in one list: one request, and not one for each of them.
             for page in obstore.list(self._asks, chunk_size=_PAGE):
-                for stored in page:
-                    folder, _, name = stored["path"].partition("/")
-                    if _is_object(folder, name):
-                        return True
-        return False
+                yield [_stored(found) for found in page if _LISTED.match(found["path"])]
 
     def is_there(self, stored: StoredObject) -> bool:
         """Whether something that was listed still is. Raises StorageFailed, Unavailable."""
@@ -294,8 +284,11 @@ class ObjectStore:
         """An object store grows."""
 
 
-def _is_object(folder: str, name: str) -> bool:
-    return _KEY.fullmatch(name) is not None and name[:2] == folder
+def _stored(found: "ObjectMeta") -> StoredObject:
+    folder, _, name = found["path"].partition("/")
+    changed = int(found["last_modified"].timestamp()) * 1_000_000_000
+    is_object = _KEY.fullmatch(name) is not None and name[:2] == folder
+    return StoredObject(folder, name, found["size"], changed, is_object)
 
 
 def _name(key: str) -> str:

@@ -5,7 +5,7 @@ an object store is a list of segments, one or more for each request that brought
 none, its upload is one file.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -32,7 +32,7 @@ class Placed:
 class StoredObject:
     """Something that lies among the objects; not `is_object`: nothing of ours has such a name.
 
-    `stamp` is when it was last changed, in ns since the epoch.
+    `folder` is two hex digits. `stamp` is when it was last changed, in ns since the epoch.
     """
 
     folder: str
@@ -139,14 +139,11 @@ class Store(Protocol):
     def remove(self, key: str) -> None:
         """Delete an object that no row points at; may block. Raises StorageFailed."""
 
-    def folders(self) -> list[str]:
-        """The folders that the objects lie in."""
+    def listed(self) -> Iterator[list[StoredObject]]:
+        """All that lies in the folders of the objects, which come in order; each step may block.
 
-    def listed(self, folder: str) -> list[StoredObject]:
-        """All that lies in one of them; may block. Raises StorageFailed."""
-
-    def has_objects(self) -> bool:
-        """Whether there is any object; may block. Raises StorageFailed, Unavailable."""
+        Raises StorageFailed, Unavailable.
+        """
 
     def is_there(self, stored: StoredObject) -> bool:
         """Whether something that was listed still is; may block. Raises StorageFailed."""

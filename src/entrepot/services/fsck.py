@@ -33,6 +33,7 @@ from entrepot.services.objects import require_there
 UNKNOWN = "object that nothing knows"
 _PAGE = 500
 _BODIES = 16
+_FOLDERS = 256  # of objects
 _AT_ONCE = 8  # questions to the store: over a network each takes its time
 _AWAY = (StorageFailed, Unavailable)
 _MOST = 1_000  # that one question reports
@@ -178,24 +179,26 @@ class Fsck:
 
     async def _objects(self) -> AsyncIterator[Finding]:
         """Objects that nothing knows, once they are older than the grace."""
-        folders = self._store.folders()
-        for number, folder in enumerate(folders, start=1):
-            found = await asyncio.to_thread(self._store.listed, folder)
+        pages = self._store.listed()
+        while (found := await asyncio.to_thread(next, pages, None)) is not None:
             for start in range(0, len(found), _PAGE):
                 async for finding in self._strays(found[start : start + _PAGE]):
                     yield finding
-            self._progress("objects", number, len(folders))
+            if found:
+                self._progress("objects", int(found[-1].folder, 16), _FOLDERS)
+        self._progress("objects", _FOLDERS, _FOLDERS)
 
     async def _strays(self, found: list[StoredObject]) -> AsyncIterator[Finding]:
         moment = (self._clock.now() - self._limits.grace) * 1_000
-        old = {stored.name: stored for stored in found if stored.stamp < moment}
+        old = [stored for stored in found if stored.stamp < moment]
         async with self._database.read(scan=True) as tx:
-            unknown = await fsck.find_unknown(tx, old)
-        for name in sorted(unknown):
-            stored = old[name]
+            unknown = set(await fsck.find_unknown(tx, {stored.name for stored in old}))
+        for stored in old:
+            if stored.name not in unknown:
+                continue
             if not await asyncio.to_thread(self._store.is_there, stored):
                 continue  # collection has just deleted it
-            finding = Finding(UNKNOWN, name, can_mend=stored.is_object)
+            finding = Finding(UNKNOWN, stored.name, can_mend=stored.is_object)
             yield await self._mended(finding, partial(self._bury, stored=stored))
 
     async def _bury(self, tx: Transaction, stored: StoredObject) -> None:

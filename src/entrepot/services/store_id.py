@@ -64,7 +64,11 @@ async def _is_of_another(database: Database, store: BlobStore) -> bool:
     """Whether objects lie there and the database has no blob at all."""
     async with database.read() as tx:
         is_empty = not await scrub.page(tx, after="", limit=1)
-    return is_empty and await asyncio.to_thread(store.has_objects)
+    return is_empty and await asyncio.to_thread(_has_objects, store)
+
+
+def _has_objects(store: BlobStore) -> bool:
+    return any(stored.is_object for page in store.listed() for stored in page)
 
 
 async def _record(database: Database, store: BlobStore) -> None:
