@@ -6,6 +6,7 @@ import secrets
 import pytest
 import structlog
 
+from entrepot.blobs.objects import ObjectStore
 from entrepot.db import segments, uploads
 from entrepot.model.clock import DAY, HOUR, MINUTE
 from entrepot.model.digests import Digest
@@ -14,10 +15,11 @@ from entrepot.model.errors import (
     DigestInvalid,
     RangeInvalid,
     Unavailable,
+    UploadInvalid,
     UploadUnknown,
 )
 from entrepot.model.ranges import ByteRange
-from entrepot.services import catching_up, joining
+from entrepot.services import catching_up, joining, upload_checks
 from entrepot.services.access import NOBODY
 from entrepot.services.joining import LeaseLost
 from entrepot.services.upload_checks import UploadBusy
@@ -88,6 +90,24 @@ async def test_what_a_request_adds_does_not_cost_more_behind_many_others(nodes, 
 
     await upload.put(nodes.first)
     assert await upload.pull(nodes.first) == upload.content
+    nodes.check()
+    await nodes.end()
+
+
+async def test_an_upload_has_so_many_segments_and_ends_with_them(nodes, monkeypatch):
+    monkeypatch.setattr(upload_checks, "MOST_SEGMENTS", 3)
+    upload = await nodes.open(nodes.first, b"some", b"more")
+    await upload.patch(nodes.second, b"last")
+
+    with pytest.raises(UploadInvalid):
+        await upload.patch(nodes.first, b"x")
+    with pytest.raises(UploadInvalid):
+        await upload.put(nodes.second, b"x")
+
+    assert len(nodes.kept.objects()) == 3
+    await upload.patch(nodes.first, b"")
+    await upload.put(nodes.first)
+    assert await upload.pull(nodes.second) == b"somemorelast"
     nodes.check()
     await nodes.end()
 
@@ -193,7 +213,7 @@ async def test_an_abandoned_upload_is_swept_with_what_its_losers_left(nodes):
     await nodes.end()
 
 
-async def test_what_losers_left_of_a_committed_upload_is_swept(nodes):
+async def test_what_losers_left_of_a_committed_upload_is_swept_by_one(nodes, monkeypatch):
     upload = await nodes.open(nodes.first, b"some")
     lost = nodes.first.app.store.upload(upload.session.storage_key)
     lost.resume(0, ())
@@ -201,12 +221,41 @@ async def test_what_losers_left_of_a_committed_upload_is_swept(nodes):
     await upload.put(nodes.first)
     assert len(nodes.kept.objects()) == 2
 
-    uploads = nodes.second.registry.uploads
-    swap(uploads, clock=Shifted(2 * DAY))
-    await uploads.sweep()
+    listed = []
+    leftovers = ObjectStore.leftovers
 
+    def counted(store, key):
+        listed.append(key)
+        return leftovers(store, key)
+
+    monkeypatch.setattr(ObjectStore, "leftovers", counted)
+    for node in (nodes.first, nodes.second):
+        swap(node.registry.uploads, clock=Shifted(2 * DAY))
+    await asyncio.gather(*(node.registry.uploads.sweep() for node in (nodes.first, nodes.second)))
+
+    assert listed == [upload.session.storage_key]
     assert len(nodes.kept.objects()) == 1
     assert await upload.pull(nodes.first) == b"some"
+
+
+async def test_what_a_store_does_not_list_of_a_committed_upload_is_collected(nodes, monkeypatch):
+    upload = await nodes.open(nodes.first, b"some")
+    lost = nodes.first.app.store.upload(upload.session.storage_key)
+    lost.resume(0, ())
+    await lost.append(once(b"of a node that was killed"), 0, [])
+    await upload.put(nodes.first)
+    ((key,),) = await rows(nodes, "SELECT storage_key FROM blobs")
+
+    def away(_):
+        raise Unavailable("away")
+
+    monkeypatch.setattr(nodes.second.app.store, "leftovers", away)
+    swap(nodes.second.registry.uploads, clock=Shifted(2 * DAY))
+    await nodes.second.registry.uploads.sweep()
+    monkeypatch.undo()
+    await nodes.collect(nodes.first, ahead=2 * DAY)
+
+    assert list(nodes.kept.objects()) == [key]
 
 
 async def test_what_uploads_to_a_repository_left_goes_with_it(nodes):

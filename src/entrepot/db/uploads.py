@@ -7,7 +7,11 @@ from entrepot.db.database import Row, Transaction
 from entrepot.model.stored import UploadSession
 
 _COLUMNS = """id, repository_id, algorithm, storage_key, size, digest, boot_id, created_at,
-               expires_at, committed_at"""
+               expires_at, committed_at, segment_count"""
+
+# When a session expires that was ended before its time: it is nobody's any more, and goes with the
+# next sweep.
+_ENDED = 0
 
 
 async def add(
@@ -72,8 +76,9 @@ async def find(
 async def get(tx: Transaction, upload_id: str) -> UploadSession | None:
     """The session as it is now, for whoever was let in before; None once it has ended."""
     row = await tx.fetch_one(
-        f"SELECT {_COLUMNS} FROM uploads WHERE id = :id AND expires_at > 0",  # a list of columns
+        f"SELECT {_COLUMNS} FROM uploads WHERE id = :id AND expires_at > :ended",  # its columns
         id=upload_id,
+        ended=_ENDED,
     )
     return _session(row) if row else None
 
@@ -86,6 +91,7 @@ async def advance(
     size: int,
     digest: str | None,
     boot_id: str,
+    segment_count: int,
     expires_at: int,
 ) -> bool:
     """Note that bytes came; whether nobody else noted any since `size_before`.
@@ -96,18 +102,21 @@ async def advance(
     changed = await tx.execute(
         """
         UPDATE uploads
-           SET size = :size, digest = :digest, boot_id = :boot_id, expires_at = :expires_at
+           SET size = :size, digest = :digest, boot_id = :boot_id, expires_at = :expires_at,
+               segment_count = :segment_count
          WHERE id = :id
            AND (size = :size_before OR (size = :size AND expires_at = :expires_at))
            AND committed_at IS NULL
-           AND expires_at > 0
+           AND expires_at > :ended
         """,
         id=upload_id,
         size_before=size_before,
         size=size,
         digest=digest,
         boot_id=boot_id,
+        segment_count=segment_count,
         expires_at=expires_at,
+        ended=_ENDED,
     )
     return changed > 0
 
@@ -120,10 +129,12 @@ async def renew(tx: Transaction, upload_id: str, *, expires_at: int) -> None:
            SET expires_at = :expires_at
          WHERE id = :id
            AND committed_at IS NULL
-           AND expires_at BETWEEN 1 AND :expires_at
+           AND expires_at > :ended
+           AND expires_at <= :expires_at
         """,
         id=upload_id,
         expires_at=expires_at,
+        ended=_ENDED,
     )
 
 
@@ -172,13 +183,14 @@ async def commit(
          WHERE id = :id
            AND size = :size
            AND committed_at IS NULL
-           AND expires_at > 0
+           AND expires_at > :ended
         """,
         id=upload_id,
         digest=digest,
         size=size,
         now=now,
         expires_at=expires_at,
+        ended=_ENDED,
     )
     return changed > 0
 
@@ -206,8 +218,9 @@ async def delete_open(tx: Transaction, upload_id: str, *, expired_by: int) -> bo
 async def end_all_of(tx: Transaction, repository_id: int) -> None:
     """End every session of a repository, for good; the sweeper forgets them, with their bytes."""
     await tx.execute(
-        "UPDATE uploads SET expires_at = 0 WHERE repository_id = :repository_id",
+        "UPDATE uploads SET expires_at = :ended WHERE repository_id = :repository_id",
         repository_id=repository_id,
+        ended=_ENDED,
     )
 
 
@@ -241,12 +254,13 @@ async def has_any_since(
          WHERE token_id = :token_id
            AND repository_id = :repository_id
            AND created_at < :opened_before
-           AND expires_at > 0
+           AND expires_at > :ended
          LIMIT 1
         """,
         repository_id=repository_id,
         token_id=token_id,
         opened_before=opened_before,
+        ended=_ENDED,
     )
     return row is not None
 
@@ -319,4 +333,5 @@ def _session(row: Row) -> UploadSession:
         created_at=int(row[7] or 0),
         expires_at=int(row[8] or 0),
         committed_at=int(committed_at) if committed_at is not None else None,
+        segment_count=int(row[10] or 0),
     )

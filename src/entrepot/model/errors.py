@@ -45,6 +45,10 @@ class SizeInvalid(EntrepotError):
     """A body shorter or longer than announced."""
 
 
+class UploadInvalid(EntrepotError):
+    """An upload that can only be finished or begun anew."""
+
+
 class RangeInvalid(EntrepotError):
     """A chunk that does not start where the upload ends, or a range outside the content."""
 

@@ -127,8 +127,9 @@ class UploadSession:
     """One upload: where its bytes are, how many came, and what they hash to so far, if known.
 
     `digest` counts while `boot_id` is the machine's current one: a row may become durable through
-    somebody else's commit while the bytes that it speaks of did not. `segments` are all of them for
-    whoever ends it, for who adds the last one alone; none in a folder.
+    somebody else's commit while the bytes that it speaks of did not. There are `segment_count`
+    segments, none in a folder; `segments` are all of them for whoever ends it, and the last one
+    alone for who adds.
     """
 
     id: str
@@ -141,4 +142,5 @@ class UploadSession:
     created_at: int
     expires_at: int
     committed_at: int | None
+    segment_count: int = 0
     segments: tuple[Segment, ...] = ()

@@ -43,6 +43,7 @@ ON_THE_WIRE: Mapping[type[EntrepotError], tuple[int, Code]] = {
     errors.ManifestTooLarge: (413, Code.MANIFEST_INVALID),
     errors.ManifestBlobUnknown: (400, Code.MANIFEST_BLOB_UNKNOWN),
     errors.SizeInvalid: (400, Code.SIZE_INVALID),
+    errors.UploadInvalid: (400, Code.BLOB_UPLOAD_INVALID),
     errors.RangeInvalid: (416, Code.BLOB_UPLOAD_INVALID),
     errors.FieldInvalid: (400, Code.UNSUPPORTED),
     errors.TooManyTags: (414, Code.TAG_INVALID),

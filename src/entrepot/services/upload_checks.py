@@ -1,16 +1,20 @@
 """What must be so before bytes are added to an upload, and before they become a blob."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from entrepot.db import blobs, uploads
 from entrepot.db.database import Database, Transaction
 from entrepot.model.digests import Digest
-from entrepot.model.errors import DigestInvalid, RangeInvalid, UploadUnknown
+from entrepot.model.errors import DigestInvalid, RangeInvalid, UploadInvalid, UploadUnknown
 from entrepot.model.ranges import ByteRange
 from entrepot.model.stored import UploadSession
 
 NO_UPLOAD = "no such upload here; start a new one"
 BUSY = "another request writes to this upload; ask for its status, then go on"
+
+# Each is an object that pulls, the joining and the deletion have to go through. Of chunks of 5 MiB
+# these are 52 GB.
+MOST_SEGMENTS = 10_000
 
 
 class UploadBusy(RangeInvalid):
@@ -40,6 +44,23 @@ def require_next(session: UploadSession, chunk: ByteRange | None) -> None:
     if chunk is not None and chunk.start != session.size:
         message = f"the next chunk begins at {session.size}"
         raise RangeInvalid(message, size=session.size)
+
+
+async def require_room(
+    session: UploadSession, pieces: AsyncIterator[bytes]
+) -> AsyncIterator[bytes]:
+    """A body, which an upload of so many segments must not have. Raises UploadInvalid.
+
+    Without a byte it is none: so the upload can be finished.
+    """
+    async for piece in pieces:
+        if session.segment_count >= MOST_SEGMENTS:
+            message = (
+                f"an upload has at most {MOST_SEGMENTS} bodies here; finish it, "
+                "or start again with larger chunks"
+            )
+            raise UploadInvalid(message, limit=MOST_SEGMENTS, upload=session.id)
+        yield piece
 
 
 def require_length(before: UploadSession, after: UploadSession, chunk: ByteRange | None) -> None:

@@ -3,14 +3,18 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import structlog
+
 from entrepot.blobs.store import FolderStore, Upload
 from entrepot.db import blobs, uploads
 from entrepot.db.database import Database, Transaction
 from entrepot.model.clock import Clock
-from entrepot.model.errors import Conflict
+from entrepot.model.errors import Conflict, EntrepotError
 from entrepot.model.stored import UploadSession
 from entrepot.services.live_hashes import LiveHashes
 from entrepot.services.upload_checks import read_open
+
+log = structlog.get_logger()
 
 
 class UploadFiles:
@@ -25,15 +29,14 @@ class UploadFiles:
         self._live = live
         self._expire = expire
 
-    async def read(
-        self,
-        session: UploadSession,
-        *,
-        is_to_end: bool,  # noqa: ARG002  # a file is all that there is
-    ) -> UploadSession:
+    async def read_end(self, session: UploadSession) -> UploadSession:
         """The session as it is by now. Raises UploadUnknown when it has ended."""
         async with self._database.read() as tx:
             return await read_open(tx, session)
+
+    async def read_all(self, session: UploadSession) -> UploadSession:
+        """The same: its file is all that it has."""
+        return await self.read_end(session)
 
     async def cancel(self, upload: Upload, session: UploadSession) -> None:
         """Remove a session and its bytes, unless they became a blob. The caller holds the lock.
@@ -75,7 +78,8 @@ class UploadFiles:
         """Remove old files that no session knows; how many.
 
         Their rows were lost with the power: sessions are committed without waiting for the disk. Or
-        their repository went.
+        their repository went. One that cannot be removed is tried again in the next round. Raises
+        Unavailable.
         """
         moment = (self._clock.now() - self._expire) / 1_000_000
         strays = 0
@@ -83,11 +87,18 @@ class UploadFiles:
             async with self._database.read(scan=True) as tx:
                 if await uploads.is_known(tx, key):
                     continue
-            async with self._locked(key) as upload:
-                if upload is not None:
-                    await upload.discard()
-                    strays += 1
+            try:
+                strays += await self._remove_stray(key)
+            except EntrepotError as error:
+                log.warning("upload.kept", key=key, error=error.message, **error.values)
         return strays
+
+    async def _remove_stray(self, key: str) -> bool:
+        async with self._locked(key) as upload:
+            if upload is None:
+                return False
+            await upload.discard()
+            return True
 
     @asynccontextmanager
     async def _locked(self, key: str) -> AsyncIterator[Upload | None]:

@@ -21,6 +21,7 @@ from entrepot.services.upload_checks import NO_UPLOAD, read_open
 
 _ANY_TIME = 2**62
 _LONGEST = DAY  # that one body may take
+_AT_ONCE = 8  # objects that are removed: each waits for the network
 
 
 class UploadSegments:
@@ -35,18 +36,20 @@ class UploadSegments:
         self._live = live
         self._expire = expire
 
-    async def read(self, session: UploadSession, *, is_to_end: bool) -> UploadSession:
-        """The session as it is by now, with its last segment, or with all if it is to end.
+    async def read_end(self, session: UploadSession) -> UploadSession:
+        """The session as it is by now, with its last segment alone.
 
         What a request that only adds costs must not grow with those before it. Raises
-        UploadUnknown when it has ended, ObjectMissing.
+        UploadUnknown when it has ended.
         """
-        if is_to_end:
-            return await read_segments(self._database, session)
         async with self._database.read() as tx:
             current = await read_open(tx, session)
             last = await segments.find_last(tx, current.storage_key, size=current.size)
         return replace(current, segments=last)
+
+    async def read_all(self, session: UploadSession) -> UploadSession:
+        """The session as it is by now, with its segments. Raises UploadUnknown, ObjectMissing."""
+        return await read_segments(self._database, session)
 
     async def cancel(self, _: Upload, session: UploadSession) -> None:
         """End a session, and forget its bytes. Raises UploadUnknown."""
@@ -75,12 +78,16 @@ class UploadSegments:
         await self._end(session, expired_by=self._clock.now())
 
     async def forget(self, session: UploadSession) -> None:
-        """Remove what writers left that were not in time, and the row of what became a blob.
+        """Remove the row of what became a blob, and what writers left that were not in time.
 
-        Raises StorageFailed, Unavailable.
+        Every process comes here at about the same time; the one that removes the row asks the
+        store. Raises Unavailable.
         """
-        await _remove_left(self._database, self._store, session.storage_key)
-        await self._database.write(lambda tx: uploads.delete(tx, session.id), durable=False)
+        if await self._database.write(lambda tx: uploads.delete(tx, session.id), durable=False):
+            try:
+                await _remove_left(self._database, self._store, session.storage_key)
+            except EntrepotError:
+                await self.bury_left(session)
 
     async def sweep_strays(self) -> int:
         """End transfers that nobody else will; how many. Raises StorageFailed, Unavailable."""
@@ -142,5 +149,10 @@ async def _remove_left(
     listed = await asyncio.to_thread(store.leftovers, upload_key)
     async with database.read() as tx:
         left = await segments.find_left(tx, upload_key, [*known, *listed])
-    for key in left:
-        await asyncio.to_thread(store.remove, key)
+    shares = (left[number::_AT_ONCE] for number in range(_AT_ONCE))
+    await asyncio.gather(*(asyncio.to_thread(_remove, store, share) for share in shares if share))
+
+
+def _remove(store: BucketStore, keys: Iterable[str]) -> None:
+    for key in keys:
+        store.remove(key)

@@ -5,7 +5,7 @@ database. In a folder one writer at a time has it, from before its first byte un
 has ended; in an object store each writes objects of its own, and the row says whose count.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,6 +35,7 @@ from entrepot.services.catching_up import CatchingUp
 from entrepot.services.holdings import find_lost, hold_blob, keep_object
 from entrepot.services.live_hashes import LiveHashes
 from entrepot.services.quotas import judge
+from entrepot.services.staged_uploads import StagedUploads
 from entrepot.services.upload_checks import (
     BUSY,
     NO_UPLOAD,
@@ -44,6 +45,7 @@ from entrepot.services.upload_checks import (
     require_digest,
     require_length,
     require_next,
+    require_room,
 )
 from entrepot.services.upload_files import UploadFiles
 from entrepot.services.upload_life import UploadLife
@@ -84,7 +86,7 @@ class Uploads:
         self._limits = limits
         self._live = LiveHashes()
         self._catching_up = CatchingUp(database, store, self._live)
-        self._staged: UploadFiles | UploadSegments
+        self._staged: StagedUploads
         if store.has_segments:
             self._staged = UploadSegments(database, store, clock, self._live, expire=limits.expire)
         else:
@@ -150,10 +152,10 @@ class Uploads:
 
         `chunk` is where the client says they belong, `length` how many it has announced. When the
         body breaks off, what came counts and the reason is raised. Raises RangeInvalid (with what
-        we have), UploadBusy, UploadUnknown, SizeInvalid, StorageFull, StorageFailed, and what ended
-        the body.
+        we have), UploadBusy, UploadInvalid, UploadUnknown, SizeInvalid, StorageFull, StorageFailed,
+        and what ended the body.
         """
-        async with self._locked(session) as (upload, current):
+        async with self._locked(session, self._staged.read_end) as (upload, current):
             return await self._receive(upload, current, pieces, chunk, length)
 
     async def commit(
@@ -190,7 +192,7 @@ class Uploads:
         chunk: ByteRange | None,
         length: int | None,
     ) -> list[str]:
-        async with self._locked(session, is_to_end=True) as (upload, current):
+        async with self._locked(session, self._staged.read_all) as (upload, current):
             after = await self._receive(upload, current, pieces, chunk, length)
             life = self._life(after)
             await life.go_on()
@@ -252,7 +254,7 @@ class Uploads:
 
     async def cancel(self, session: UploadSession) -> None:
         """End a session and forget its bytes. Raises UploadUnknown, UploadBusy."""
-        async with self._locked(session) as (upload, current):
+        async with self._locked(session, self._staged.read_end) as (upload, current):
             await self._staged.cancel(upload, current)
 
     async def catch_up(self) -> int:
@@ -288,14 +290,14 @@ class Uploads:
 
     @asynccontextmanager
     async def _locked(
-        self, session: UploadSession, *, is_to_end: bool = False
+        self, session: UploadSession, read: Callable[[UploadSession], Awaitable[UploadSession]]
     ) -> AsyncIterator[tuple[Upload, UploadSession]]:
         """Be the session's one writer; what was read before the lock is read again."""
         upload = self._store.upload(session.storage_key)
         try:
             try:
                 upload.open(is_new=session.size == 0)
-                locked = await self._staged.read(session, is_to_end=is_to_end)
+                locked = await read(session)
                 upload.resume(locked.size, locked.segments)
             except Conflict as error:
                 raise UploadBusy(BUSY, size=session.size) from error
@@ -335,7 +337,7 @@ class Uploads:
         hashes = [running] if running is not None else []
         try:
             async with self._distrusting(upload, session):
-                arriving = self._life(session).through(pieces)
+                arriving = self._life(session).through(require_room(session, pieces))
                 size, stopped = await upload.append(arriving, session.size, hashes, length)
         except EntrepotError:
             await self._staged.bury_left(session)
@@ -348,6 +350,7 @@ class Uploads:
                 size=size,
                 digest=digest,
                 boot_id=self._store.boot_id,
+                segment_count=session.segment_count + len(upload.added),
                 segments=(*session.segments, *upload.added),
             )
             await self._note(upload, session, after)
@@ -378,6 +381,7 @@ class Uploads:
                 size=after.size,
                 digest=after.digest,
                 boot_id=self._store.boot_id,
+                segment_count=after.segment_count,
                 expires_at=expires_at,
             )
             if not is_ours or not await segments.add(tx, before.storage_key, upload.added):

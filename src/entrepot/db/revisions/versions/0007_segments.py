@@ -18,6 +18,8 @@ CREATE TABLE segments (
     PRIMARY KEY (upload_key, start)
 ){clustered};
 
+ALTER TABLE uploads ADD COLUMN segment_count INTEGER NOT NULL DEFAULT 0;
+
 CREATE TABLE compatibility (
     compatible_with {text} NOT NULL,
     made_by {text} NOT NULL
@@ -26,5 +28,5 @@ CREATE TABLE compatibility (
 
 
 def upgrade() -> None:
-    """Create both."""
+    """Create them."""
     run(STATEMENTS)
