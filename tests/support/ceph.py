@@ -65,7 +65,8 @@ mon_data_avail_crit = 1
 
 [client.gateway]
 rgw_data = {folder}
-rgw_frontends = beast endpoint=127.0.0.1:{port}
+# Without a wait for what might yet be sent with an answer: 40 ms for each that has a body.
+rgw_frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
 rgw_enable_apis = s3
 # What was deleted gives its room back within seconds, not hours.
 rgw_gc_obj_min_wait = 5
