@@ -6,12 +6,13 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import timedelta
 
 import httpx
 import pytest
 import structlog
 
-from entrepot.blobs import objects_upload
+from entrepot.blobs import objects_check, objects_upload
 from entrepot.blobs.objects import ObjectStore
 from entrepot.model.errors import EntrepotError, ObjectMissing, StorageFailed, Unavailable
 from entrepot.model.stored import Segment
@@ -182,6 +183,21 @@ def test_the_self_test_leaves_nothing(object_store, bucket):
     object_store.prepare()
 
     assert (bucket.objects(), bucket.unfinished()) == ({}, [])
+
+
+def test_the_self_test_removes_what_killed_ones_left_long_ago(object_store, bucket, monkeypatch):
+    folder = f"{PREFIX}/self-test"
+    foreign = f"{folder}/notes"
+    ours = [f"{folder}/{'a' * 16}/{name}" for name in ("one", "two", "clock")]
+    for key in (foreign, *ours):
+        bucket.client().put_object(Bucket=bucket.name, Key=key, Body=b"some")
+
+    object_store.prepare()
+    assert set(bucket.objects()) == {foreign, *ours}
+    monkeypatch.setattr(objects_check, "_OLD", timedelta(hours=-1))
+    object_store.prepare()
+
+    assert set(bucket.objects()) == {foreign}
 
 
 async def _failures(store: ObjectStore) -> list[EntrepotError]:

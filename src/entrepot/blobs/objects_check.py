@@ -1,12 +1,15 @@
 """Trying an object store before anything is trusted to it.
 
-One small object and one of two parts are written, read, hashed, listed and deleted.
+One small object and one of two parts are written, read, hashed, listed and deleted, with what
+earlier tests have left that were killed.
 """
 
 import hashlib
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
 import obstore
@@ -18,6 +21,9 @@ from entrepot.model.errors import StartRefused
 FOLDER = "self-test"
 _PART = 5 * 1024 * 1024
 _SMALL = 64 * 1024
+# Others may keep something below our prefix, and other nodes start now.
+_OURS = re.compile(rf"{FOLDER}/[0-9a-f]{{16}}/(?:one|two|clock)")
+_OLD = timedelta(hours=1)
 
 _IDENTITY = "169.254.169.254"  # where a machine in a cloud asks who it is
 _KEYS = "blobs.access_key_id and blobs.secret_access_key"
@@ -55,13 +61,25 @@ def check(place: Place, sends: Way, asks: Way) -> None:
         with _trying(place, "list objects", "s3:ListBucket"):
             pages = obstore.list(asks, folder, offset=f"{folder}/o")
             found = {stored["path"]: stored["size"] for page in pages for stored in page}
+            left = _find_left(asks)
         _require_listed(place, contents, found)
     except BaseException:
         with suppress(*REFUSALS):
             _delete(asks, contents)
         raise
     with _trying(place, "delete an object", "s3:DeleteObject"):
-        _delete(asks, contents)
+        _delete(asks, [*contents, *left])
+
+
+def _find_left(asks: Way) -> list[str]:
+    """What tests have left that were killed long ago."""
+    before = datetime.now(UTC) - _OLD
+    return [
+        stored["path"]
+        for page in obstore.list(asks, FOLDER)
+        for stored in page
+        if _OURS.fullmatch(stored["path"]) and stored["last_modified"] < before
+    ]
 
 
 def _delete(asks: Way, names: Iterable[str]) -> None:
