@@ -345,8 +345,9 @@ class Application:
             self.store.close()
 
     def _jobs(self) -> list[Job]:
+        catching_up = Job("uploads.catch_up", 5, self.uploads.catch_up)
         return [
-            Job("uploads.catch_up", 5, self.uploads.catch_up),
+            *([catching_up] if self.store.has_segments else []),
             Job("uploads.sweep", 60, self.uploads.sweep),
             Job("uploads.sweep_strays", 3_600, self.uploads.sweep_strays),
             Job("database.maintain", 300, self.database.maintain),

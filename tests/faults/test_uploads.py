@@ -163,6 +163,20 @@ async def test_an_upload_that_cannot_be_removed_keeps_no_other(data, database_ur
         assert await app.uploads.count_open() == 0
 
 
+async def test_a_stray_file_that_cannot_be_removed_keeps_no_other(data, database_url):
+    async with running(data, database_url) as app:
+        folder = data / "uploads"
+        strange = folder / ("5" * 32)  # which no unlink removes
+        strange.mkdir()
+        for digit in "3478":
+            (folder / (digit * 32)).touch()
+        swap(app.uploads, clock=Later())
+
+        assert await app.uploads.sweep_strays() == 4
+
+        assert list(folder.iterdir()) == [strange]
+
+
 class Later:
     def now(self):
         return SystemClock().now() + 30 * DAY
