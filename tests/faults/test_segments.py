@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import threading
 
 import pytest
 import structlog
@@ -472,6 +473,21 @@ async def test_a_joined_blob_is_one_object_and_its_segments_go(nodes):
     assert not await rows(nodes, "SELECT * FROM segments")
     nodes.check()
     await nodes.end()
+
+
+async def test_segments_are_removed_some_at_once(nodes, monkeypatch):
+    await nodes.in_segments(nodes.first, 3)
+    await nodes.joining(nodes.second).sweep()
+    meeting, remove = threading.Barrier(3), ObjectStore.remove
+
+    def together(store, key):
+        meeting.wait(60)
+        remove(store, key)
+
+    monkeypatch.setattr(ObjectStore, "remove", together)
+    await nodes.collect(nodes.first)
+
+    assert len(nodes.kept.objects()) == 1
 
 
 async def test_what_is_too_large_to_join_does_not_wait_for_it(nodes, monkeypatch):

@@ -28,7 +28,7 @@ def abort_before(place: Place, moment: float) -> int:
 
     What the store will not end is told once and stays. Raises StorageFailed, Unavailable.
     """
-    # 30 MB and half a second; one process does this now and then.
+    # 30 MB and half a second, which only S3 has to cost.
     from botocore.config import Config  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
     from botocore.session import Session  # noqa: PLC0415

@@ -12,6 +12,7 @@ from functools import partial
 import structlog
 
 from entrepot.blobs.answers import File
+from entrepot.blobs.at_once import for_each
 from entrepot.blobs.readback import Found
 from entrepot.blobs.store import BlobStore
 from entrepot.blobs.stored import Stored, pieces_of
@@ -63,8 +64,8 @@ async def find_segments(database: Database, blob: LinkedBlob) -> Sequence[Segmen
 
 async def require_there(database: Database, store: BlobStore, blob: LinkedBlob) -> None:
     """Ask the store for all objects of a blob. Raises ObjectMissing, StorageFailed, Unavailable."""
-    for segment in await find_segments(database, blob):
-        await asyncio.to_thread(store.require, segment.key, segment.size)
+    found = await find_segments(database, blob)
+    await for_each(found, lambda segment: store.require(segment.key, segment.size))
 
 
 async def require_whole(found: StoredManifest) -> None:

@@ -1,11 +1,11 @@
 """Deleting objects that nothing points at, once it is certain that nothing ever will again."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
 
+from entrepot.blobs.at_once import for_each
 from entrepot.blobs.store import BlobStore, BucketStore
 from entrepot.db import collection, tombstones
 from entrepot.db.database import Database, Transaction
@@ -17,7 +17,6 @@ from entrepot.services.collection_guard import CollectionGuard
 from entrepot.services.upload_segments import remove_segments
 
 OBJECTS = 100  # at most, in one batch
-_AT_ONCE = 8
 
 log = structlog.get_logger()
 
@@ -85,13 +84,16 @@ class Tombstones:
         return Removed(count, size, len(errors), [tombstone.due_at for tombstone in found])
 
     async def _remove_objects(self, found: Sequence[Tombstone]) -> dict[str, str]:
-        """Delete objects, some at once: each may wait for the network."""
-        shares = (found[number::_AT_ONCE] for number in range(_AT_ONCE))
+        """Delete objects; what went wrong, by key."""
         errors: dict[str, str] = {}
-        for some in await asyncio.gather(
-            *(asyncio.to_thread(self._remove, share) for share in shares if share)
-        ):
-            errors |= some
+
+        def remove(tombstone: Tombstone) -> None:
+            try:
+                self._store.remove(tombstone.storage_key)
+            except EntrepotError as error:
+                errors[tombstone.storage_key] = _why(error)
+
+        await for_each(found, remove)
         return errors
 
     async def _remove_segments(
@@ -103,16 +105,6 @@ class Tombstones:
             upload_key = upload_of(tombstone.storage_key) or ""
             try:
                 await remove_segments(self._database, store, upload_key)
-            except EntrepotError as error:
-                errors[tombstone.storage_key] = _why(error)
-        return errors
-
-    def _remove(self, found: Sequence[Tombstone]) -> dict[str, str]:
-        """Delete objects; what went wrong, by key."""
-        errors: dict[str, str] = {}
-        for tombstone in found:
-            try:
-                self._store.remove(tombstone.storage_key)
             except EntrepotError as error:
                 errors[tombstone.storage_key] = _why(error)
         return errors

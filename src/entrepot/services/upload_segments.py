@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 
+from entrepot.blobs.at_once import for_each
 from entrepot.blobs.store import BucketStore, Upload
 from entrepot.db import blobs, segments, tombstones, uploads
 from entrepot.db.database import Database, Transaction
@@ -20,8 +21,7 @@ from entrepot.services.live_hashes import LiveHashes
 from entrepot.services.upload_checks import NO_UPLOAD, read_open
 
 _ANY_TIME = 2**62
-_LONGEST = DAY  # that one body may take
-_AT_ONCE = 8  # objects that are removed: each waits for the network
+_LONGEST = DAY  # that one object may take to arrive
 
 
 class UploadSegments:
@@ -149,10 +149,4 @@ async def _remove_left(
     listed = await asyncio.to_thread(store.leftovers, upload_key)
     async with database.read() as tx:
         left = await segments.find_left(tx, upload_key, [*known, *listed])
-    shares = (left[number::_AT_ONCE] for number in range(_AT_ONCE))
-    await asyncio.gather(*(asyncio.to_thread(_remove, store, share) for share in shares if share))
-
-
-def _remove(store: BucketStore, keys: Iterable[str]) -> None:
-    for key in keys:
-        store.remove(key)
+    await for_each(left, store.remove)
