@@ -4,6 +4,7 @@ import secrets
 
 import pytest
 
+from tests.protocol.documents import code_of
 from tests.protocol.registry import credential_of
 from tests.protocol.test_uploads import begin, pull
 from tests.protocol.wire import send
@@ -58,6 +59,27 @@ def test_a_chunk_out_of_order_is_refused_and_says_where_to_go_on(client, name, c
         assert answer.headers["range"] == "0-9999"
         assert answer.json()["errors"][0]["code"] == "BLOB_UPLOAD_INVALID"
         assert answer.headers["content-length"] == str(len(answer.content))
+
+
+def test_an_upload_of_10_000_segments_takes_no_more_and_can_be_finished(
+    registry, client, name, content
+):
+    location = begin(client, name)
+    chunk(client, location, content, 0, 10_000)
+    registry.change(
+        "UPDATE uploads SET segment_count = 10000 WHERE id = :id", id=location.rpartition("/")[2]
+    )
+
+    over = chunk(client, location, content, 10_000, 20_000)
+    digest = digest_of(content[:10_000])
+    done = client.request("PUT", location, params={"digest": digest})
+
+    assert over.status_code == 400
+    assert code_of(over) == "BLOB_UPLOAD_INVALID"
+    assert "10000" in over.text
+    assert "larger chunks" in over.text
+    assert done.status_code == 201
+    assert pull(client, name, digest) == content[:10_000]
 
 
 def test_an_upload_survives_a_416(client, name, content):
