@@ -26,7 +26,7 @@ _DAYS = 3 * 86_400  # after which nothing unfinished is kept
 # Run, not imported: it turns the clock of whoever reads it.
 _TURNED = Path(__file__).parents[1] / "support/turned_clock.py"
 
-_LATE = s3_faults.late(2.0)
+_LATE = s3_faults.late(0.5)
 _BUSY = s3_faults.refused(503, "SlowDown")
 _BROKEN = s3_faults.refused(500, "InternalError")
 _SKEWED = s3_faults.refused(403, "RequestTimeTooSkewed")

@@ -25,7 +25,7 @@ _NO_OBJECT = frozenset({"NoSuchKey", "BlobNotFound"})
 _BUSY = frozenset({"InternalError", "SlowDown"})
 _LATER = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 _LONGEST = 300
-_FIRST_PAUSE = 0.2  # seconds
+_FIRST_PAUSE = 0.1  # seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Each piece crosses from obstore's threads into the loop, which costs as much as copying 200 KiB.
 _PIECE_BYTES = 512 * 1024
-_ATTEMPTS = 4  # at one place of an object
+_ATTEMPTS = 5  # at one place of an object
 
 
 class Reader:

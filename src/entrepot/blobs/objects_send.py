@@ -26,7 +26,7 @@ MOST_PARTS = 9_000  # S3 takes 10,000
 # On their way at once, of all objects together: one alone would wait for each answer, and many at
 # once need no more than one each. Each is in memory.
 _PARTS_TOGETHER = 4
-_LOOKS = 5  # at an object that was just sent: some stores show it a moment later
+_LOOKS = 6  # at an object that was just sent: some stores show it a moment later
 
 log = structlog.get_logger()
 
@@ -138,12 +138,12 @@ class Sender:
 
     async def _find(self, name: str, size: int) -> None:
         """Raise StorageFailed unless the object is there and whole: a 200 may be a lie."""
-        for wait in pauses(_LOOKS):
+        for wait in (0.0, *pauses(_LOOKS - 1)):
+            await asyncio.sleep(wait)
             with store_faults("look at a new object", name):
                 try:
                     found = await self._asks.head_async(name)
                 except FileNotFoundError:
-                    await asyncio.sleep(wait)
                     continue
             if found["size"] == size:
                 return
