@@ -1,6 +1,7 @@
 """Behind PgBouncer in transaction mode: nothing of ours is left in a session."""
 
 import asyncio
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -11,6 +12,7 @@ from entrepot.db.postgres import PostgresDatabase
 from entrepot.model.errors import Unavailable
 from tests.db.postgres_pool import POOL_SIZE, fill_the_pool, terminate_all
 from tests.db.settings import names, put
+from tests.support.fault_proxy import Cut, FaultProxy
 from tests.support.pgbouncer import running_pgbouncer
 from tests.support.postgres import new_database
 
@@ -160,6 +162,22 @@ async def test_a_pooler_without_its_server_is_unavailable(postgres_server, tmp_p
 
         with pytest.raises(Unavailable):
             await PostgresDatabase(nowhere, pool_size=1).open()
+
+
+async def test_a_read_sends_no_flush(pooled_url):
+    """One that reaches the pooler after its transaction is given a session, and keeps it."""
+    port = urlsplit(pooled_url).port
+    assert port is not None
+    with FaultProxy("127.0.0.1", port).running() as proxy:
+        proxy.plan(Cut("up", at=b"H\x00\x00\x00\x04"), times=None)
+        database = PostgresDatabase(pooled_url.replace(f":{port}", f":{proxy.port}"), pool_size=1)
+        await database.open()
+
+        for _ in range(10):
+            await names(database)
+
+        await database.close()
+        assert [connection.ending for connection in proxy.connections] == [None]
 
 
 async def test_every_connection_can_be_used_at_once_by_reads(database):

@@ -33,11 +33,7 @@ _WRITE_SECONDS = 60.0
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _LOCAL = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in SETTINGS.items())
 _RELAXED = "; SET LOCAL synchronous_commit = off"
-# In a pipeline each statement stands alone.
-_BEGIN_READING = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
-_LOCAL_READING = "SELECT " + ", ".join(
-    f"set_config('{name}', '{value}', true)" for name, value in SETTINGS.items()
-)
+_BEGIN_READING = f"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY{_LOCAL}"
 
 
 class PostgresDatabase:
@@ -259,14 +255,16 @@ class _Writing:
 async def _read(
     connection: Connection, sql: str, values: dict[str, Value]
 ) -> psycopg.AsyncCursor[Row]:
-    """One statement; behind a pooler in a transaction that brings its limits, in one round trip."""
+    """One statement; behind a pooler in a transaction that brings its limits.
+
+    That is not a pipeline: psycopg ends one with a Flush, for which the pooler takes another
+    session, and waits in vain for that one's transaction to end.
+    """
     if not connection.is_pooled:
         return await _execute(connection, sql, values)
-    async with connection.pipeline():
-        await connection.execute(_BEGIN_READING)
-        await connection.execute(_LOCAL_READING)
-        cursor = await _execute(connection, sql, values)
-        await connection.execute("COMMIT")
+    await connection.execute(_BEGIN_READING, prepare=False)
+    cursor = await _execute(connection, sql, values)
+    await connection.execute("COMMIT", prepare=False)
     return cursor
 
 
