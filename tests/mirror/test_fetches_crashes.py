@@ -2,17 +2,20 @@
 
 import asyncio
 import os
+import threading
 
 import pytest
 
 from entrepot.blobs.answers import File
+from entrepot.blobs.moving import move_durably
+from entrepot.blobs.spool import Spool
 from entrepot.db import blobs, fetches
 from entrepot.model.digests import Digest
-from entrepot.model.errors import Unavailable
+from entrepot.model.errors import StorageFailed, Unavailable
 from entrepot.services.fetch_holders import source_of
 from entrepot.services.fetch_lead import Leading
 from tests.blobs.places import PREFIX
-from tests.mirror.fetching import fleet_before, put
+from tests.mirror.fetching import MIB, drained, fleet_before, put
 from tests.support import s3_faults
 from tests.support.kept import KeptObjects
 
@@ -84,6 +87,57 @@ async def test_a_leader_killed_while_it_stores_leaves_nothing_behind(
     assert again == content
     assert len(await fleet.unburied()) == 1
     assert isinstance(await second.fetches.join(repository, Digest.parse(digest)), File)
+
+
+async def test_a_spool_that_cannot_be_taken_over_is_left_to_nobody(
+    fleet, upstream, held, monkeypatch
+):
+    first, second = await fleet.worker(), await fleet.worker()
+    _, digest = put(upstream)
+    repository = await fleet.repository()
+    leading = await first.fetches.join(repository, Digest.parse(digest))
+    following = await second.fetches.join(repository, Digest.parse(digest))
+    assert await following.piece(2 * MIB - 1, 1)
+
+    def fail(*_):
+        raise StorageFailed("the disk fails")
+
+    monkeypatch.setattr(Spool, "rename", fail)
+    await first.die()
+
+    with pytest.raises(StorageFailed):
+        await drained(following)
+    await asyncio.gather(*second.fetches._tasks)
+    assert not second.spooled()
+    leading.close()
+
+
+async def test_a_process_that_stops_waits_until_an_object_has_its_name(
+    fleet, upstream, monkeypatch
+):
+    """A neighbour that gets the spool's lock before that would write to the object."""
+    worker = await fleet.worker()
+    content, digest = put(upstream)
+    repository = await fleet.repository()
+    reached, goes_on = threading.Event(), threading.Event()
+
+    def move_late(spool, final):
+        reached.set()
+        assert goes_on.wait(20)
+        return move_durably(spool, final)
+
+    monkeypatch.setattr("entrepot.blobs.disk.move_durably", move_late)
+    assert await worker.read(repository, digest) == content
+    await asyncio.to_thread(reached.wait, 20)
+
+    stopping = asyncio.create_task(worker.die())
+    await asyncio.wait([stopping], timeout=0.2)
+    is_over_before = stopping.done()
+    goes_on.set()
+    await stopping
+
+    assert not is_over_before
+    assert not worker.spooled()
 
 
 async def test_a_disk_that_fails_to_sync_keeps_nothing(fleet, upstream, monkeypatch):

@@ -7,7 +7,13 @@ import secrets
 import pytest
 
 from entrepot.model.digests import Digest
-from entrepot.model.errors import BlobUnknown, EntrepotError, NotFound, UpstreamBroken
+from entrepot.model.errors import (
+    BlobUnknown,
+    EntrepotError,
+    NotFound,
+    UpstreamBroken,
+    UpstreamError,
+)
 from tests.mirror.fetching import MIB, NAME, drained, fleet_before, put
 from tests.support.upstreams import Gate, faults
 
@@ -119,6 +125,27 @@ async def test_a_node_goes_on_where_another_died(wide_fleet, upstream, held):
     for name in first.spooled():
         assert first.spools.remove_left(name)
     await wide_fleet.settled()
+
+
+async def test_what_came_from_a_dead_node_goes_when_nobody_may_go_on_with_it(
+    wide_fleet, upstream, held
+):
+    first = await wide_fleet.node("one", take_over_seconds=1)
+    second = await wide_fleet.node("two", take_over_seconds=1)
+    _, digest = put(upstream)
+    repository = await wide_fleet.repository()
+    leading = await first.fetches.join(repository, Digest.parse(digest))
+    following = await second.fetches.join(repository, Digest.parse(digest))
+    await reached(leading, following)
+    upstream.script(faults.status(503), kind="blob")
+
+    await first.die()
+
+    with pytest.raises(UpstreamError):
+        await drained(following)
+    await asyncio.gather(*second.fetches._tasks)
+    assert not second.spooled()
+    leading.close()
 
 
 async def test_a_new_process_goes_on_where_the_last_one_stopped(fleet, upstream, held):

@@ -145,8 +145,10 @@ class DiskStore:
         """
         await spool.durable()
         final = self._object(key)
-        return await asyncio.get_running_loop().run_in_executor(
-            self._executor, move_durably, spool.path, final
+        return await finish(
+            asyncio.get_running_loop().run_in_executor(
+                self._executor, move_durably, spool.path, final
+            )
         )
 
     def remove(self, key: str) -> None:

@@ -51,7 +51,7 @@ class Fetch:
         self.progress = Progress()
         self.holders = Holders(self.progress)
         self._first = repository  # for whom this leads, when it does
-        self._is_left = False
+        self._is_left = False  # others may go on with the spool
         self._following = Following(
             means, relays, self._upstream_id, digest, self.holders, self.progress
         )
@@ -108,7 +108,7 @@ class Fetch:
                 raise
             new_id = self._means.spools.new_id()
             # Before the row, so that whoever sees the row finds the spool.
-            spool = self._named(spool, new_id)
+            spool = await self._named(spool, new_id)
             row = await self._claimed_by(spool, new_id)
             if row is None:
                 spool = await self._complete(spool)
@@ -147,15 +147,19 @@ class Fetch:
         await self._following.ask(self._first)
         return self._first
 
-    def _named(self, spool: Spool | None, id: str) -> Spool:  # noqa: A002
+    async def _named(self, spool: Spool | None, id: str) -> Spool:  # noqa: A002
         """A spool of this name: what is here of the blob already, or a new one."""
         if spool is None:
             spool = self._means.spools.write(id, self._digest, is_new=True)
             if spool is None:
                 message = "a name that nothing ever had is taken"
                 raise AssertionError(message)
-        else:
+            return spool
+        try:
             spool.rename(id)
+        except BaseException:
+            await self._let_go(spool)
+            raise
         return spool
 
     async def _claimed_by(self, spool: Spool, new_id: str) -> FetchRow | None:
@@ -231,7 +235,7 @@ class Fetch:
             self.progress.read_from(spool.view())
             await leading.run(spool)
         except asyncio.CancelledError:
-            self._is_left = True  # this process stops: whoever comes next may go on
+            self._is_left = True  # this process stops
             raise
         except BaseException:
             # First the row, so that whoever sees the spool go may lead at once.
@@ -255,9 +259,11 @@ class Fetch:
         return self._means.clock.now() + self._means.limits.delay
 
     async def _let_go(self, spool: Spool) -> None:
-        if not self._is_left:
-            spool.discard()
-        await spool.close()
+        try:
+            if not self._is_left:
+                spool.discard()
+        finally:
+            await spool.close()
 
     async def _try_to_follow(self, row: FetchRow, spool: Spool) -> Spool | None:
         """Follow to the end; the spool to go on with, where something is to be gone on with."""
@@ -287,10 +293,11 @@ class Fetch:
                 await self._prove_first()
             except BaseException:
                 if left.spool is not None:
-                    await left.spool.close()  # whoever else follows may go on with it
+                    self._is_left = left.spool.has_readers()  # of this node: they may go on with it
+                    await self._let_go(left.spool)
                 raise
             new_id = self._means.spools.new_id()
-            spool = self._named(left.spool, new_id)
+            spool = await self._named(left.spool, new_id)
             if left.is_out_of_reach:
                 log.warning(
                     "fetch.alone",
