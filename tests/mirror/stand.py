@@ -14,7 +14,7 @@ from tests.api.caller import Caller
 from tests.protocol.registry import Registry
 from tests.support.eventually import eventually
 from tests.support.kept import Kept, KeptFiles
-from tests.support.server import Client, basic, running_server
+from tests.support.server import Client, Server, basic, running_server
 from tests.support.upstreams import WireServer
 
 LOOPBACK = {"ENTREPOT_OUTBOUND__ALLOW": "127.0.0.1/32"}
@@ -182,10 +182,11 @@ class Stand:
 
     def wait_for_no_spools(self) -> None:
         """Until no fetch has a file any more, and what came of it is in the database."""
-        eventually(
-            lambda: not self.spools() and not self.registry.rows("SELECT id FROM fetches"),
-            missing=f"left behind: {self.spools()}",
-        )
+        eventually(lambda: not any(self._left()), missing=self._left)
+
+    def _left(self) -> tuple[list[Path], list[Any]]:
+        rows = self.registry.rows("SELECT id, leader, node, node_url, beat, size FROM fetches")
+        return self.spools(), rows
 
     def rehash(self) -> None:
         """Hash every object of the store, and know each one by a blob that has its digest.
@@ -210,16 +211,24 @@ class Stand:
 @contextmanager
 def stood(folder: Path, *, database_url: str = "", **environment: str) -> Iterator[Stand]:
     """A server that may reach upstreams at 127.0.0.1; all of its store is hashed in the end."""
-    with running_server(
-        folder, database_url=database_url, environment={**LOOPBACK, **environment}
-    ) as server:
-        stand = Stand(Registry(server, ""))
-        try:
-            yield stand
-            stand.wait_for_no_spools()
-            stand.rehash()
-        finally:
-            stand.close()
+    environment = {**LOOPBACK, **environment}
+    with (
+        running_server(folder, database_url=database_url, environment=environment) as server,
+        standing(server) as stand,
+    ):
+        yield stand
+
+
+@contextmanager
+def standing(server: Server, kept: Kept | None = None) -> Iterator[Stand]:
+    """What stands before a server; all of its store is hashed in the end."""
+    stand = Stand(Registry(server, ""), kept)
+    try:
+        yield stand
+        stand.wait_for_no_spools()
+        stand.rehash()
+    finally:
+        stand.close()
 
 
 def received(answer: http.client.HTTPResponse) -> Received:

@@ -10,8 +10,7 @@ import aiohttp
 import psutil
 import pytest
 
-from tests.mirror.stand import LOOPBACK, Stand
-from tests.protocol.registry import Registry
+from tests.mirror.stand import LOOPBACK, standing
 from tests.support.eventually import eventually
 from tests.support.server import basic, digest_of, running_server
 from tests.support.upstreams import Gate, faults
@@ -26,12 +25,11 @@ CLIENTS = 40
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory):
     folder = tmp_path_factory.mktemp("workers")
-    with running_server(folder, workers=3, environment=LOOPBACK) as server:
-        stand = Stand(Registry(server, ""))
+    with (
+        running_server(folder, workers=3, environment=LOOPBACK) as server,
+        standing(server) as stand,
+    ):
         yield stand
-        stand.wait_for_no_spools()
-        stand.rehash()
-        stand.close()
 
 
 @pytest.fixture

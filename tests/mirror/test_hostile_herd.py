@@ -11,8 +11,7 @@ import aiohttp
 import pytest
 
 from entrepot.identity.keys import SecretKey
-from tests.mirror.stand import LOOPBACK, Cache, Stand
-from tests.protocol.registry import Registry
+from tests.mirror.stand import LOOPBACK, Cache, Stand, standing
 from tests.support.eventually import eventually
 from tests.support.kept import KeptObjects
 from tests.support.postgres import new_database
@@ -69,12 +68,8 @@ def nodes(tmp_path_factory, postgres_server, object_server):
 @pytest.fixture(scope="module")
 def stand(nodes):
     """The first node."""
-    with nodes.running("first") as server:
-        stand = Stand(Registry(server, ""), KeptObjects(nodes.bucket))
+    with nodes.running("first") as server, standing(server, KeptObjects(nodes.bucket)) as stand:
         yield stand
-        stand.wait_for_no_spools()
-        stand.rehash()
-        stand.close()
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +88,10 @@ def layer(upstream):
 def cache(stand, upstream, layer):
     made = stand.cache(upstream, PATH, freshness=0)
     upstream.log.clear()
-    return made
+    yield made
+    # Before the upstream goes, and the second node, which may lead: readers do not wait for the
+    # store, and what the dead leave is swept after minutes.
+    stand.wait_for_no_spools()
 
 
 async def pull(session, url, token, leave_after=None):

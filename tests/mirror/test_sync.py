@@ -104,7 +104,7 @@ def test_another_filter_is_synced_at_once_and_what_it_does_not_want_goes(stand, 
 
     mirror.set(sync="v2")
 
-    eventually(lambda: len(mirror.runs()) == 2, missing=mirror.runs())
+    eventually(lambda: len(mirror.runs()) == 2, missing=mirror.runs)
     assert mirror.end_of(mirror.runs()[0])["removed"] == 1
     assert set(mirror.tags()) == {"v2", "keep"}
 
@@ -190,7 +190,7 @@ def test_there_is_one_run_at_a_time_and_it_tells_how_far_it_came(stand, upstream
         return next(each for each in mirror.runs() if each["id"] == run["id"])
 
     assert again["id"] == run["id"]
-    eventually(lambda: going_on()["done"] == 7, missing=going_on())
+    eventually(lambda: going_on()["done"] == 7, missing=going_on)
     assert (going_on()["tags"], going_on()["ended_at"]) == (8, None)
     gate.open()
     assert mirror.end_of(run)["done"] == 8
@@ -281,7 +281,7 @@ def test_a_repository_that_is_deleted_ends_its_sync(stand, upstream):
     def open_runs():
         return stand.registry.rows("SELECT id FROM sync_runs WHERE ended_at IS NULL")
 
-    eventually(lambda: not open_runs(), missing=open_runs())
+    eventually(lambda: not open_runs(), missing=open_runs)
 
 
 def test_an_upstream_that_has_us_wait_a_moment_is_waited_for(stand, upstream):
@@ -332,6 +332,6 @@ def test_a_choice_that_is_made_during_a_sync_is_synced_behind_it(stand, upstream
     mirror.set(sync="all")
     gate.open()
 
-    eventually(lambda: len(mirror.runs()) == 3, missing=mirror.runs())
+    eventually(lambda: len(mirror.runs()) == 3, missing=mirror.runs)
     assert mirror.end_of(mirror.runs()[0])["tags"] == 2
     assert mirror.end_of(run)["ended_at"] is not None

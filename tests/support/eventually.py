@@ -14,8 +14,8 @@ def eventually(
     within: float = 30.0,  # more than anything takes, on a busy machine too
     missing: object = "it never became so",
 ) -> None:
-    """Wait until it is so; a failure tells what is still `missing`."""
+    """Wait until it is so; a failure tells what is still `missing`, or what that answers then."""
     deadline = time.monotonic() + within
     while not is_so():
-        assert time.monotonic() < deadline, missing
+        assert time.monotonic() < deadline, missing() if callable(missing) else missing
         time.sleep(_STEP)  # there is no other way to tell
