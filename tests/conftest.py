@@ -4,11 +4,13 @@ import asyncio
 import secrets
 import shutil
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import structlog
 
+from entrepot.blobs import objects_faults, objects_place
 from entrepot.db.migrate import migrate
 from tests.support.ceph import running_ceph
 from tests.support.postgres import new_cluster, new_database, running_postgres
@@ -90,6 +92,15 @@ def object_server():
 def bucket(object_server):
     """A bucket of the test's own."""
     return object_server.new_bucket()
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Object stores of this process are asked again as often as ever, and much sooner."""
+    again = {"init_backoff": timedelta(milliseconds=5)}
+    retry = objects_place._RETRY | {"backoff": objects_place._RETRY["backoff"] | again}
+    monkeypatch.setattr(objects_place, "_RETRY", retry)
+    monkeypatch.setattr(objects_faults, "_FIRST_PAUSE", 0.005)
 
 
 @pytest.fixture

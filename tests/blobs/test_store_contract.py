@@ -13,6 +13,8 @@ from entrepot.model.errors import ClientGone, ObjectMissing
 from entrepot.model.stored import Segment
 from tests.blobs.places import Session, objects_of, pieces_of, put, read
 
+pytestmark = pytest.mark.usefixtures("impatient")
+
 MIB = 1 << 20
 SIZES = [
     0,
