@@ -158,7 +158,7 @@ class FaultProxy(Listener):
                 pass  # until the client goes
         finally:
             self._ends.discard(end)
-            there.close()
+            there.transport.abort()  # what may pass has left us; a server may take no more
             await _stop(both)
         return False
 

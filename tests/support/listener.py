@@ -91,11 +91,20 @@ class Listener:
         loop, thread = self._loop, self._thread
         if loop is None or thread is None:
             return
-        asyncio.run_coroutine_threadsafe(self.stop_here(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._end(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
         self._loop = self._thread = None
+
+    async def _end(self) -> None:
+        """Stop, with the handshakes that never came to an exchange: the loop is our own."""
+        await self.stop_here()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(0)  # as above
 
     @contextmanager
     def running(self) -> Iterator[Self]:

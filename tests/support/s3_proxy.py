@@ -129,6 +129,7 @@ class S3Proxy(Listener):
     ) -> bool:
         """Have the server do it; whether the client got a whole answer."""
         there_reader, there = await asyncio.open_connection(*self._target)
+        there.transport.set_write_buffer_limits(0)  # what was sent has left us when we go on
         try:
             there.write(request.encode())
             async for piece in body:
@@ -152,7 +153,7 @@ class S3Proxy(Listener):
                 answer, content = answer.of_size(len(whole)), _once(whole)
             return await _say(entry, fault, answer, content, writer)
         finally:
-            there.close()
+            there.transport.abort()  # the server may take no more of it
 
     async def _catch_up(self, lag: Lag) -> None:
         """Let the server do what was postponed until now."""
