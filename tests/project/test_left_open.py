@@ -1,0 +1,28 @@
+import pytest
+
+pytest_plugins = ["pytester"]
+
+GUILTY = """
+import socket
+
+
+def test_that_leaves_a_socket_in_a_cycle():
+    here = [socket.socket()]
+    here.append(here)
+
+
+def test_after_it(): ...
+"""
+
+
+def test_what_a_file_leaves_open_fails_that_file(pytester):
+    pytester.makepyfile(test_1_guilty=GUILTY, test_2_innocent="def test_innocent(): ...")
+
+    result = pytester.runpytest(
+        *("-p", "tests.support.left_open", "-W", "error", "-rE"),
+        *("-p", "no:randomly", "-p", "no:asyncio"),
+    )
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(["ERROR test_1_guilty.py::test_after_it*"])
