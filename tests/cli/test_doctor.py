@@ -12,6 +12,7 @@ import pytest
 
 from entrepot.identity.keys import SecretKey
 from tests.cli.person import Person
+from tests.support.forked_command import run_forked
 from tests.support.postgres import new_database
 from tests.support.server import ENTREPOT, running_server
 
@@ -29,20 +30,13 @@ class Patient:
 
     def run(self, *words, code=0, **settings):
         """What the command says, with `--json` parsed."""
-        done = subprocess.run(
-            [ENTREPOT, "admin", "doctor", *words],
-            env={
-                **os.environ,
-                "ENTREPOT_DATA": str(self.data),
-                "ENTREPOT_BLOBS__LOW_WATER_BYTES": "0",  # whatever this machine has free
-                **self.environment,
-                **settings,
-            },
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        environment = {
+            "ENTREPOT_DATA": str(self.data),
+            "ENTREPOT_BLOBS__LOW_WATER_BYTES": "0",  # whatever this machine has free
+            **self.environment,
+            **settings,
+        }
+        done = run_forked("admin", "doctor", *words, environment=environment)
         assert done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done
@@ -74,10 +68,12 @@ def patient(made, tmp_path):
     return Patient(Path(shutil.copytree(made, tmp_path / "data")))
 
 
-@pytest.fixture
-def on_postgres(postgres_server, tmp_path):
+@pytest.fixture(scope="module")
+def on_postgres(postgres_server, tmp_path_factory):
+    """One for all tests: an examination leaves everything as it was."""
     with new_database(postgres_server) as url:
-        patient = Patient(tmp_path / "data", {"ENTREPOT_DATABASE__URL": url})
+        data = tmp_path_factory.mktemp("on_postgres") / "data"
+        patient = Patient(data, {"ENTREPOT_DATABASE__URL": url})
         with running_server(patient.data, database_url=url):
             pass
         yield patient

@@ -13,30 +13,18 @@ import pytest
 
 from tests.support import s3_faults
 from tests.support.eventually import eventually
+from tests.support.forked_command import run_forked
 from tests.support.s3_wire import Head
-from tests.support.server import ENTREPOT, running_server
+from tests.support.server import running_server
 
 TURNED_CLOCK = Path(s3_faults.__file__).with_name("turned_clock.py")
 
 pytestmark = pytest.mark.slow  # a real S3 server, and servers of its own
 
 
-def run(data, settings, *words, command=(ENTREPOT,), **more):
-    done = subprocess.run(
-        [*command, *words],
-        env={
-            **os.environ,
-            "ENTREPOT_DATA": str(data),
-            "ENTREPOT_WORKERS": "1",
-            "ENTREPOT_PORT": "0",
-            **settings,
-            **more,
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def run(data, settings, *words):
+    ours = {"ENTREPOT_DATA": str(data), "ENTREPOT_WORKERS": "1", "ENTREPOT_PORT": "0"}
+    done = run_forked(*words, environment=ours | settings)
     assert "Traceback" not in done.stderr
     return done
 
@@ -54,8 +42,8 @@ def refused(data, settings):
     return started.stderr
 
 
-def examine(data, settings, **options):
-    done = run(data, settings, *options.pop("words", ("admin", "doctor", "--json")), **options)
+def examine(data, settings):
+    done = run(data, settings, "admin", "doctor", "--json")
     assert not _secret(settings) or _secret(settings) not in done.stdout + done.stderr
     findings = json.loads(done.stdout)["findings"]
     assert all(each["remedy"] for each in findings if each["level"] != "ok"), findings
@@ -151,19 +139,19 @@ def test_a_store_that_cannot_be_reached_is_named(bucket, data, unused_tcp_port):
 
 
 def test_the_doctor_compares_clocks(bucket, data, tmp_path):
-    settings = bucket.settings()
-    with running_server(data, environment=settings):
-        pass
     (tmp_path / "turned").write_text("300")
+    ours = {"ENTREPOT_DATA": str(data), "TURNED_CLOCK": str(tmp_path / "turned")}
 
-    found = examine(
-        data,
-        settings,
-        command=(sys.executable, str(TURNED_CLOCK)),
-        words=("entrepot", "admin", "doctor", "--json"),
-        TURNED_CLOCK=str(tmp_path / "turned"),
+    done = subprocess.run(
+        [sys.executable, TURNED_CLOCK, "entrepot", "admin", "doctor", "--json"],
+        env=os.environ | bucket.settings() | ours,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
+    found = json.loads(done.stdout)["findings"]
     (clock,) = [each for each in found if each["part"] == "clock"]
     assert clock["level"] == "error"
     assert re.fullmatch(

@@ -2,8 +2,8 @@
 
 import os
 import re
+import shutil
 import socket
-import subprocess
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
@@ -17,37 +17,25 @@ from entrepot.db.migrate import migrate
 from entrepot.db.reach import require_reachable
 from entrepot.identity.keys import SecretKey
 from entrepot.model.errors import StartRefused
+from tests.support.forked_command import run_forked
 from tests.support.postgres import new_database
-from tests.support.server import ENTREPOT, Client, running_server
+from tests.support.server import Client, running_server
 
 pytestmark = pytest.mark.slow  # servers of its own
 
 
+def run(*words, **settings):
+    environment = {f"ENTREPOT_{name.upper()}": text for name, text in settings.items()}
+    return run_forked(*words, environment=environment)
+
+
 def refused(data, **settings):
     """What `entrepot serve` says."""
-    done = subprocess.run(
-        [ENTREPOT, "serve", "--port", "0", "--workers", "1", "--data", str(data)],
-        env={**os.environ, **{f"ENTREPOT_{name.upper()}": text for name, text in settings.items()}},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    words = ("serve", "--port", "0", "--workers", "1", "--data", str(data))
+    done = run(*words, **settings)
     assert done.returncode == 1, done.stdout
     assert re.fullmatch(r"Error: [^\n]+\n", done.stderr), done.stderr
     return done.stderr
-
-
-def admin(command, **settings):
-    """What `entrepot admin` says."""
-    return subprocess.run(
-        [ENTREPOT, "admin", *command.split()],
-        env={**os.environ, **{f"ENTREPOT_{name.upper()}": text for name, text in settings.items()}},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -59,6 +47,37 @@ def data(tmp_path):
 def empty_database(postgres_server):
     with new_database(postgres_server) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def first_node(postgres_server, tmp_path_factory):
+    """A server that runs, of a registry that others may want to be nodes of."""
+    folder = tmp_path_factory.mktemp("first_node")
+    blobs = {"ENTREPOT_BLOBS__URL": f"file://{folder}/blobs"}
+    with (
+        new_database(postgres_server) as url,
+        running_server(folder / "data", database_url=url, environment=blobs) as server,
+    ):
+        yield server
+
+
+@pytest.fixture
+def others(first_node):
+    """What every node of that registry has set."""
+    return {
+        "database__url": first_node.database_url,
+        "secret_key": (first_node.data / "secret.key").read_text().strip(),
+        "blobs__url": first_node.environment["ENTREPOT_BLOBS__URL"],
+    }
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The data folder of a registry that was started, has a blob, and was stopped."""
+    data = tmp_path_factory.mktemp("made") / "data"
+    with running_server(data) as server, closing(Client(server, token=server.token)) as client:
+        client.push_blob("some/app", b"content")
+    return data
 
 
 @pytest.fixture
@@ -121,14 +140,15 @@ def test_a_user_that_is_not_there_is_made_by_a_command(postgres_server, data):
     assert "createuser" in said
 
 
-def test_a_server_that_is_away_is_named(unused_tcp_port, data):
+async def test_a_server_that_is_away_is_named(unused_tcp_port):
     url = f"postgresql://ours:hidden@127.0.0.1:{unused_tcp_port}/registry"
 
-    said = refused(data, database__url=url)
+    with pytest.raises(StartRefused) as said:
+        await require_reachable(url, patience=0)
 
-    assert f"port {unused_tcp_port} failed: Connection refused" in said
-    assert "start it, or correct host and port" in said
-    assert "hidden" not in said
+    assert f"port {unused_tcp_port} failed: Connection refused" in said.value.message
+    assert "start it, or correct host and port" in said.value.message
+    assert "hidden" not in said.value.message
 
 
 async def test_one_that_does_not_answer_is_given_up(data, silent_port):
@@ -145,39 +165,37 @@ def silent_port():
         yield listener.getsockname()[1]
 
 
-def test_a_second_node_without_the_secret_key_is_refused_and_makes_none(empty_database, tmp_path):
-    with running_server(tmp_path / "first", database_url=empty_database):
-        said = refused(tmp_path / "second", database__url=empty_database)
+def test_a_second_node_without_the_secret_key_is_refused_and_makes_none(others, data):
+    del others["secret_key"]
+
+    said = refused(data, **others)
 
     assert "there is no secret key in" in said
     assert "ENTREPOT_SECRET_KEY" in said
-    assert not (tmp_path / "second" / "secret.key").exists()
+    assert not (data / "secret.key").exists()
 
 
-def test_a_second_node_with_another_secret_key_is_refused(empty_database, tmp_path):
+def test_a_second_node_with_another_secret_key_is_refused(others, data):
     other = SecretKey.new()
-    with running_server(tmp_path / "first", database_url=empty_database):
-        said = refused(tmp_path / "second", database__url=empty_database, secret_key=other.text)
+
+    said = refused(data, **others | {"secret_key": other.text})
 
     assert "this is not the secret key of this registry" in said
     assert "the key that the other nodes have" in said
     assert other.text not in said
 
 
-def test_a_second_node_with_a_store_of_its_own_is_refused(empty_database, tmp_path):
-    key = SecretKey.new().text
-    with running_server(
-        tmp_path / "first", database_url=empty_database, environment={"ENTREPOT_SECRET_KEY": key}
-    ):
-        said = refused(tmp_path / "second", database__url=empty_database, secret_key=key)
+def test_a_second_node_with_a_store_of_its_own_is_refused(others, data):
+    del others["blobs__url"]
+
+    said = refused(data, **others)
 
     assert "this store is not the one that the registry's blobs are in" in said
     assert "set ENTREPOT_BLOBS__URL to where they are, the same on every node" in said
 
 
-def test_a_registry_whose_blobs_are_looked_for_elsewhere_is_refused(tmp_path, data):
-    with running_server(data):
-        pass
+def test_a_registry_whose_blobs_are_looked_for_elsewhere_is_refused(made, tmp_path, data):
+    shutil.copytree(made, data)
 
     said = refused(data, blobs__url=f"file://{tmp_path}/elsewhere")
 
@@ -186,30 +204,24 @@ def test_a_registry_whose_blobs_are_looked_for_elsewhere_is_refused(tmp_path, da
         pass
 
 
-def test_an_empty_database_is_refused_on_a_store_that_is_in_use(tmp_path, data):
-    with running_server(data) as server, closing(Client(server, token=server.token)) as client:
-        client.push_blob("some/app", b"content")
+def test_an_empty_database_is_refused_on_a_store_that_is_in_use(made, tmp_path, data):
+    shutil.copytree(made, data)
     settings = {"data": str(data), "database__url": f"sqlite:///{tmp_path}/empty.db"}
 
     said = refused(data, database__url=settings["database__url"])
 
     assert "correct ENTREPOT_DATABASE__URL" in said
     for command in ("fsck --repair", "gc"):  # the refused start has made the tables
-        assert said == admin(command, **settings).stderr
+        assert said == run("admin", *command.split(), **settings).stderr
     with running_server(data):
         pass
 
 
-def test_a_second_node_with_the_same_secret_key_and_store_serves(empty_database, tmp_path):
-    shared = {
-        "ENTREPOT_SECRET_KEY": SecretKey.new().text,
-        "ENTREPOT_BLOBS__URL": f"file://{tmp_path}/blobs",
-    }
-    with (
-        running_server(tmp_path / "first", database_url=empty_database, environment=shared),
-        running_server(tmp_path / "second", database_url=empty_database, environment=shared),
-    ):
-        assert not (tmp_path / "second" / "secret.key").exists()
+def test_a_second_node_with_the_same_secret_key_and_store_serves(others, data):
+    shared = {f"ENTREPOT_{name.upper()}": text for name, text in others.items()}
+
+    with running_server(data, environment=shared):
+        assert not (data / "secret.key").exists()
 
 
 def test_a_key_of_another_certificate_sends_to_the_doctor(tmp_path, data):

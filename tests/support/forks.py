@@ -9,6 +9,7 @@ from multiprocessing.context import ForkServerContext
 _MODULES = [
     *("granian.server.mp", "uvloop", "entrepot.app", "entrepot.db.postgres", "entrepot.db.sqlite"),
     *("entrepot.cli.main", "entrepot.cli.serve", "entrepot.cli.gc", "entrepot.cli.rotate_key"),
+    *("entrepot.cli.doctor.command", "entrepot.cli.fsck", "tests.support.forked_command"),
     *("tests.support.quick_starts", "tests.support.told_command", "tests.support.kill_at"),
 ]
 
