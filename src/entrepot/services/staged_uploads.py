@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from entrepot.blobs.store import Upload
+from entrepot.model.errors import EntrepotError
 from entrepot.model.stored import UploadSession
 
 
@@ -21,11 +22,10 @@ class StagedUploads(Protocol):
     async def cancel(self, upload: Upload, session: UploadSession) -> None:
         """End an open session and forget its bytes. Raises UploadUnknown."""
 
-    async def distrust(self, upload: Upload, session: UploadSession) -> None:
-        """End a session if what it has cannot be trusted after a failure of its store."""
-
-    async def bury_left(self, session: UploadSession) -> None:
-        """Have removed what a writer may have left whose session ended without it."""
+    async def after_failure(
+        self, upload: Upload, session: UploadSession, error: EntrepotError
+    ) -> None:
+        """See to what cannot be trusted any more, or may be left, where a writer has failed."""
 
     async def expire(self, session: UploadSession) -> None:
         """End a session that is past its time, unless somebody goes on with it just now."""

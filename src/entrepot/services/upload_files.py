@@ -9,7 +9,7 @@ from entrepot.blobs.store import FolderStore, Upload
 from entrepot.db import blobs, uploads
 from entrepot.db.database import Database, Transaction
 from entrepot.model.clock import Clock
-from entrepot.model.errors import Conflict, EntrepotError
+from entrepot.model.errors import Conflict, EntrepotError, StorageFailed
 from entrepot.model.stored import UploadSession
 from entrepot.services.live_hashes import LiveHashes
 from entrepot.services.upload_checks import read_open
@@ -54,15 +54,17 @@ class UploadFiles:
             self._store.remove(session.storage_key)
         self._live.drop(session.id)
 
-    async def distrust(self, upload: Upload, session: UploadSession) -> None:
+    async def after_failure(
+        self, upload: Upload, session: UploadSession, error: EntrepotError
+    ) -> None:
         """End a session whose disk has failed under it.
 
-        The kernel reports a failed sync once; nothing written before can be trusted again.
+        The kernel reports a failed sync once; nothing written before can be trusted again. Only the
+        store's failures count: after a failed COMMIT nobody knows whether a row points at the
+        bytes.
         """
-        await self.cancel(upload, session)
-
-    async def bury_left(self, session: UploadSession) -> None:
-        """The file of a session that has ended is a stray, which is found by itself."""
+        if isinstance(error, StorageFailed):
+            await self.cancel(upload, session)
 
     async def expire(self, session: UploadSession) -> None:
         """End a session that is past its time, unless somebody goes on with it just now."""

@@ -51,19 +51,22 @@ class UploadSegments:
         """The session as it is by now, with its segments. Raises UploadUnknown, ObjectMissing."""
         return await read_segments(self._database, session)
 
-    async def cancel(self, _: Upload, session: UploadSession) -> None:
+    async def cancel(self, _upload: Upload, session: UploadSession) -> None:
         """End a session, and forget its bytes. Raises UploadUnknown."""
         if not await self._end(session, expired_by=_ANY_TIME):
             raise UploadUnknown(NO_UPLOAD, upload=session.id)
 
-    async def distrust(self, upload: Upload, session: UploadSession) -> None:
-        """Objects that were acknowledged are in their store, whatever fails now."""
-
-    async def bury_left(self, session: UploadSession) -> None:
+    async def after_failure(
+        self, _upload: Upload, session: UploadSession, _error: EntrepotError
+    ) -> None:
         """Have what a writer may have left removed where its session has ended without it.
 
-        Else that goes when the session ends.
+        Else that goes when the session ends. What was acknowledged is in its store.
         """
+        await self._bury_left(session)
+
+    async def _bury_left(self, session: UploadSession) -> None:
+        """Have what an upload has left removed, if its session is gone and it is no blob."""
         key, now = segments_key(session.storage_key), self._clock.now()
 
         async def work(tx: Transaction) -> None:
@@ -87,7 +90,7 @@ class UploadSegments:
             try:
                 await _remove_left(self._database, self._store, session.storage_key)
             except EntrepotError:
-                await self.bury_left(session)
+                await self._bury_left(session)
 
     async def sweep_strays(self) -> int:
         """End transfers that nobody else will; how many. Raises StorageFailed, Unavailable."""

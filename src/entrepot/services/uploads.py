@@ -23,7 +23,6 @@ from entrepot.model.errors import (
     Conflict,
     EntrepotError,
     ObjectMissing,
-    StorageFailed,
     TooManyRequests,
     UploadUnknown,
 )
@@ -198,7 +197,7 @@ class Uploads:
             await life.go_on()
             read_back = partial(self._catching_up.digest, upload, after, life)
             await require_digest(after, digest, boot_id=self._store.boot_id, read_back=read_back)
-            async with self._distrusting(upload, after):
+            async with self._seeing_to_failure(upload, after):
                 placed = await upload.commit()
             lost = await find_lost(self._database, self._store, str(digest))
             warnings = await self._database.write(
@@ -311,16 +310,13 @@ class Uploads:
             await upload.close()
 
     @asynccontextmanager
-    async def _distrusting(self, upload: Upload, session: UploadSession) -> AsyncIterator[None]:
-        """Let the session end if what it has cannot be trusted after a failure of its store.
-
-        Only the store's failures count: after a failed COMMIT nobody knows whether a row points at
-        the bytes.
-        """
+    async def _seeing_to_failure(
+        self, upload: Upload, session: UploadSession
+    ) -> AsyncIterator[None]:
         try:
             yield
-        except StorageFailed:
-            await self._staged.distrust(upload, session)
+        except EntrepotError as error:
+            await self._staged.after_failure(upload, session, error)
             raise
 
     async def _receive(
@@ -335,13 +331,9 @@ class Uploads:
         require_next(session, chunk)
         running = self._live.take(session)
         hashes = [running] if running is not None else []
-        try:
-            async with self._distrusting(upload, session):
-                arriving = self._life(session).through(require_room(session, pieces))
-                size, stopped = await upload.append(arriving, session.size, hashes, length)
-        except EntrepotError:
-            await self._staged.bury_left(session)
-            raise
+        async with self._seeing_to_failure(upload, session):
+            arriving = self._life(session).through(require_room(session, pieces))
+            size, stopped = await upload.append(arriving, session.size, hashes, length)
         after = session
         if size > session.size:
             digest = f"{session.algorithm}:{running.hexdigest()}" if running is not None else None
@@ -392,6 +384,5 @@ class Uploads:
         except (UploadUnknown, UploadBusy) as error:
             with suppress(EntrepotError):  # its session's end removes what is left
                 await upload.discard()
-            if isinstance(error, UploadUnknown):
-                await self._staged.bury_left(before)
+            await self._staged.after_failure(upload, before, error)
             raise
