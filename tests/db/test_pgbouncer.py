@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
+from entrepot.db import postgres_pool
 from entrepot.db.database import Transaction
 from entrepot.db.migrate import migrate
 from entrepot.db.postgres import PostgresDatabase
@@ -153,7 +154,8 @@ async def test_cancelled_callers_take_no_connection_with_them(database):
     await asyncio.gather(*(names(database) for _ in range(POOL_SIZE * 4)))
 
 
-async def test_a_pooler_without_its_server_is_unavailable(postgres_server, tmp_path):
+async def test_a_pooler_without_its_server_is_unavailable(postgres_server, tmp_path, monkeypatch):
+    monkeypatch.setattr(postgres_pool, "CONNECTION_WAIT_SECONDS", 0.5)
     with (
         new_database(postgres_server) as url,
         running_pgbouncer(url, tmp_path) as pooled_url,

@@ -82,7 +82,6 @@ class Pool:
             min_size=min(2, size),
             max_size=size,
             open=False,
-            timeout=CONNECTION_WAIT_SECONDS,
             reconnect_timeout=_RECONNECT_SECONDS,
             reconnect_failed=AsyncConnectionPool.check,  # for those who wait: it grows again
             configure=self._configure,
@@ -108,7 +107,7 @@ class Pool:
 
     async def take(self) -> Connection:
         """A connection, to be given back. Raises PoolTimeout when none is free in time."""
-        return await self._connections.getconn()
+        return await self._connections.getconn(CONNECTION_WAIT_SECONDS)
 
     def give_back(self, connection: Connection) -> asyncio.Task[None]:
         """Begin to; whatever transaction it is in is rolled back."""
