@@ -1,5 +1,7 @@
 """A server whose PostgreSQL goes away says 503, and serves again soon after it is back (T31)."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import httpx
 import pytest
 
@@ -22,13 +24,15 @@ def test_clients_hear_503_until_the_database_is_back(data, name, stopped_postgre
             digest = client.push_image(name, "v1")
             cluster.stop("immediate")
 
-            for answer in (
-                client.request("GET", f"/v2/{name}/manifests/v1"),
-                client.request("POST", f"/v2/{name}/blobs/uploads/"),
-                client.request("DELETE", f"/v2/{name}/manifests/v1"),
-            ):
-                assert answer.status_code == 503, answer.text
-                assert int(answer.headers["retry-after"]) > 0
+            requests = (
+                ("GET", f"/v2/{name}/manifests/v1"),
+                ("POST", f"/v2/{name}/blobs/uploads/"),
+                ("DELETE", f"/v2/{name}/manifests/v1"),
+            )
+            with ThreadPoolExecutor() as threads:  # each waits for the database for a while
+                for answer in threads.map(lambda words: client.request(*words), requests):
+                    assert answer.status_code == 503, answer.text
+                    assert int(answer.headers["retry-after"]) > 0
             cluster.start()
 
             def is_served() -> bool:

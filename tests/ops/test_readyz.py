@@ -56,27 +56,20 @@ def test_a_database_that_hangs_holds_nobody_up(proxied, tmp_path):
         started = time.monotonic()
         status, reason = ready(server)
         took = time.monotonic() - started
+        proxy.stop()  # lets the server end at once
 
     assert (status, "the database has not answered within 3 seconds" in reason) == (503, True)
     assert took < 20  # 3 on a machine that has time
 
 
-def test_a_store_that_went_is_named_until_it_is_back(tmp_path):
+def test_a_store_that_went_is_named_to_operators_until_it_is_back(tmp_path):
     with running_server(tmp_path / "data") as server:
         blobs = server.data / "blobs"
         away = shutil.move(blobs, server.data / "away")
         eventually(lambda: ready(server)[0] == 503)
         assert ready(server)[1].startswith("the store does not answer")
+        stranger = {"x-forwarded-for": "10.1.1.1"}
+        assert httpx.get(f"{server.url}/readyz", headers=stranger).status_code == 404
 
         shutil.move(away, blobs)
         eventually(lambda: ready(server) == (200, ""))
-
-
-def test_only_operators_hear_it(tmp_path):
-    with running_server(tmp_path / "data") as server:
-        shutil.move(server.data / "blobs", server.data / "away")
-
-        answer = httpx.get(f"{server.url}/readyz", headers={"x-forwarded-for": "10.1.1.1"})
-
-        assert answer.status_code == 404
-        shutil.move(server.data / "away", server.data / "blobs")
