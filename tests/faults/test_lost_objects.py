@@ -1,16 +1,15 @@
 """An object that the store lost or changed: noted by whoever pulls it, mended by the next push."""
 
-import os
 import secrets
-import subprocess
 
 import httpx
 import pytest
 
 from tests.faults.test_object_faults import settings_of, standing
 from tests.support.eventually import eventually
+from tests.support.forked_command import run_forked
 from tests.support.s3_proxy import S3Proxy
-from tests.support.server import ENTREPOT, digest_of, running_server
+from tests.support.server import digest_of, running_server
 
 pytestmark = pytest.mark.slow
 
@@ -47,9 +46,8 @@ def head(stand, name, content):
 
 def scrub(stand):
     settings = settings_of(stand.bucket) | {"ENTREPOT_DATA": str(stand.server.data)}
-    subprocess.run(
-        [ENTREPOT, "admin", "scrub"], env=os.environ | settings, check=True, capture_output=True
-    )
+    done = run_forked("admin", "scrub", environment=settings)
+    assert done.returncode == 0, done.stderr
 
 
 def require_mended_by_a_push(stand, name, content):
