@@ -3,13 +3,15 @@
 import json
 import secrets
 import shutil
+from contextlib import closing
 from types import SimpleNamespace
 
 import httpx
 import pytest
 
 from tests.cli.person import Person
-from tests.support.server import basic, running_server
+from tests.cli.stored import Stored
+from tests.support.server import Client, basic, running_server
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +20,24 @@ def client_server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("client_server")
     with running_server(folder, environment=environment) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory):
+    """A data folder whose server has stopped, and the image in it."""
+    data = tmp_path_factory.mktemp("filled") / "data"
+    with running_server(data) as server, closing(Client(server, token=server.token)) as client:
+        image = client.make_image("app", 2)
+        for tag in ("v1", "v2"):
+            client.push_manifest("app", tag, image)
+    return data, image
+
+
+@pytest.fixture
+def stored(filled, tmp_path):
+    """A copy of it."""
+    data, image = filled
+    return Stored(shutil.copytree(data, tmp_path / "data"), image)
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,9 @@ import pytest
 from entrepot.cli.fsck import limits_of
 from entrepot.config import load
 from entrepot.model.clock import SECOND
-from tests.cli.test_scrub import Stored
-from tests.cli.test_scrub import stored as stored  # noqa: PLC0414  # a fixture
+from tests.cli.stored import Stored
 
-pytestmark = pytest.mark.slow  # a server of its own, and a process for every command
+pytestmark = pytest.mark.slow  # a process for every command
 
 
 def test_what_fits_together_is_success(stored: Stored):

@@ -1,53 +1,17 @@
 """`entrepot admin scrub` on a data folder."""
 
 import json
-import os
 import sqlite3
-import subprocess
 import time
 from contextlib import closing
 
 import pytest
 
+from tests.cli.stored import Stored
 from tests.support import damage
 from tests.support.eventually import eventually
-from tests.support.server import ENTREPOT, Client, running_server
 
-pytestmark = pytest.mark.slow  # a server of its own, and a process for every command
-
-
-class Stored:
-    """A data folder with an image in it."""
-
-    def __init__(self, data, image):
-        self.data = data
-        self.image = image
-        self.objects = sorted((data / "blobs").glob("*/*"))
-
-        self._environment = {**os.environ, "ENTREPOT_DATA": str(data)}
-
-    def run(self, *words):
-        return subprocess.run(
-            [ENTREPOT, "admin", *words],
-            env=self._environment,
-            capture_output=True,
-            check=False,
-            text=True,
-        )
-
-    def start(self, *words):
-        return subprocess.Popen([ENTREPOT, "admin", *words], env=self._environment)
-
-
-@pytest.fixture
-def stored(tmp_path):
-    with running_server(tmp_path / "data") as server:
-        client = Client(server, token=server.token)
-        image = client.make_image("app", 2)
-        for tag in ("v1", "v2"):
-            client.push_manifest("app", tag, image)
-        client.close()
-    return Stored(tmp_path / "data", image)
+pytestmark = pytest.mark.slow  # a process for every command
 
 
 def test_nothing_wrong_is_success(stored):
