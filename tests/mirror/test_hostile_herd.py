@@ -281,7 +281,7 @@ def test_a_node_that_is_killed_leaves_no_client_of_the_other_waiting(
 
     assert set(answers) == {(200, layer)}
     assert upstream.log.count(kind="blob", method="GET") <= 2
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 60  # their own patience is longer
     eventually(lambda: cache.has(layer))
 
 
