@@ -44,7 +44,7 @@ STATUS = {
     "MANIFEST_UNKNOWN": {404},
     "BLOB_UNKNOWN": {404},
     "BLOB_UPLOAD_UNKNOWN": {404},
-    "BLOB_UPLOAD_INVALID": {404, 408, 416},
+    "BLOB_UPLOAD_INVALID": {400, 404, 408, 416},
     "UNSUPPORTED": {400, 405},
     "UNAUTHORIZED": {401},
     "DENIED": {403, 409, 412},  # the last two are of the management API alone
