@@ -95,12 +95,12 @@ def bucket(object_server):
 
 
 @pytest.fixture
-def impatient(monkeypatch):
+def quick_retries(monkeypatch):
     """Object stores of this process are asked again as often as ever, and much sooner."""
-    again = {"init_backoff": timedelta(milliseconds=5)}
+    again = {"init_backoff": timedelta(milliseconds=20)}
     retry = objects_place._RETRY | {"backoff": objects_place._RETRY["backoff"] | again}
     monkeypatch.setattr(objects_place, "_RETRY", retry)
-    monkeypatch.setattr(objects_faults, "_FIRST_PAUSE", 0.005)
+    monkeypatch.setattr(objects_faults, "_FIRST_PAUSE", 0.02)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from entrepot.model.stored import Segment
 from tests.blobs.places import PREFIX, Session, objects_of, pieces_of, place_of, put, read
 from tests.support import s3_faults
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("impatient")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_retries")]
 
 MIB = 1 << 20
 KEY = "0123456789abcdef" * 2

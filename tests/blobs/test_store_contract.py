@@ -13,7 +13,7 @@ from entrepot.model.errors import ClientGone, ObjectMissing
 from entrepot.model.stored import Segment
 from tests.blobs.places import Session, objects_of, pieces_of, put, read
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = pytest.mark.usefixtures("quick_retries")
 
 MIB = 1 << 20
 SIZES = [

@@ -12,7 +12,7 @@ from tests.support.s3_lag import Lag
 from tests.support.s3_proxy import S3Proxy
 from tests.support.swapped import swap
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("impatient")]  # a real S3 server
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_retries")]  # a real S3 server
 
 _MIB = 1 << 20
 _BUSY = s3_faults.refused(503, "SlowDown")

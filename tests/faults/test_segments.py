@@ -239,23 +239,27 @@ async def test_what_losers_left_of_a_committed_upload_is_swept_by_one(nodes, mon
     assert await upload.pull(nodes.first) == b"some"
 
 
-async def test_what_a_store_does_not_list_of_a_committed_upload_is_collected(nodes, monkeypatch):
+async def test_what_losers_left_goes_later_when_the_store_is_away(nodes, monkeypatch):
     upload = await nodes.open(nodes.first, b"some")
     lost = nodes.first.app.store.upload(upload.session.storage_key)
     lost.resume(0, ())
     await lost.append(once(b"of a node that was killed"), 0, [])
     await upload.put(nodes.first)
     ((key,),) = await rows(nodes, "SELECT storage_key FROM blobs")
+    clock = Shifted(2 * DAY)
+    for node in (nodes.first, nodes.second):
+        swap(node.registry.uploads, clock=clock)
 
     def away(_):
         raise Unavailable("away")
 
     monkeypatch.setattr(nodes.second.app.store, "leftovers", away)
-    swap(nodes.second.registry.uploads, clock=Shifted(2 * DAY))
-    await nodes.second.registry.uploads.sweep()
-    monkeypatch.undo()
-    await nodes.collect(nodes.first, ahead=2 * DAY)
+    assert await nodes.second.registry.uploads.sweep() == 0
+    assert await nodes.first.registry.uploads.sweep() == 0
+    assert len(nodes.kept.objects()) == 2
 
+    clock.ahead += 10 * MINUTE
+    assert await nodes.first.registry.uploads.sweep() == 1
     assert list(nodes.kept.objects()) == [key]
 
 

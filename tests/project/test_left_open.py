@@ -1,12 +1,16 @@
+from pathlib import Path
+
 import pytest
 
 pytest_plugins = ["pytester"]
 
 GUILTY = """
+import gc
 import socket
 
 
 def test_that_leaves_a_socket_in_a_cycle():
+    gc.disable()  # else it might be found sooner
     here = [socket.socket()]
     here.append(here)
 
@@ -15,10 +19,11 @@ def test_after_it(): ...
 """
 
 
-def test_what_a_file_leaves_open_fails_that_file(pytester):
+def test_what_a_file_leaves_open_fails_that_file(pytester, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     pytester.makepyfile(test_1_guilty=GUILTY, test_2_innocent="def test_innocent(): ...")
 
-    result = pytester.runpytest(
+    result = pytester.runpytest_subprocess(
         *("-p", "tests.support.left_open", "-W", "error", "-rE"),
         *("-p", "no:randomly", "-p", "no:asyncio"),
     )

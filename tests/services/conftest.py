@@ -108,7 +108,7 @@ def address(name, label=None):
 def place(store_kind, request, tmp_path):
     """A store, and what really lies in it."""
     if store_kind == "objects":
-        request.getfixturevalue("impatient")
+        request.getfixturevalue("quick_retries")
         bucket = request.getfixturevalue("bucket")
         return ObjectStore(place_of(bucket)), KeptObjects(bucket, f"{PREFIX}/")
     store = DiskStore(tmp_path / "blobs", tmp_path / "uploads", low_water_bytes=0)

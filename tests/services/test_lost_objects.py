@@ -18,7 +18,7 @@ from tests.services.test_content import document, push
 from tests.support import s3_faults
 from tests.support.kept import KeptObjects
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("impatient")]  # a real S3 server
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_retries")]  # a real S3 server
 
 HERE = address("acme/app")
 CONTENT = b"popular" * 1_000

@@ -195,9 +195,28 @@ async def commit(
     return changed > 0
 
 
-async def delete(tx: Transaction, upload_id: str) -> bool:
-    """Forget a session; whether it was there."""
-    return await tx.execute("DELETE FROM uploads WHERE id = :id", id=upload_id) > 0
+async def put_off(tx: Transaction, upload_id: str, *, now: int, expires_at: int) -> bool:
+    """Have a session that has expired expire later; whether nobody else did.
+
+    Done again after an unknown COMMIT it finds its own moment.
+    """
+    changed = await tx.execute(
+        """
+        UPDATE uploads
+           SET expires_at = :expires_at
+         WHERE id = :id
+           AND (expires_at <= :now OR expires_at = :expires_at)
+        """,
+        id=upload_id,
+        now=now,
+        expires_at=expires_at,
+    )
+    return changed > 0
+
+
+async def delete(tx: Transaction, upload_id: str) -> None:
+    """Forget a session."""
+    await tx.execute("DELETE FROM uploads WHERE id = :id", id=upload_id)
 
 
 async def delete_open(tx: Transaction, upload_id: str, *, expired_by: int) -> bool:

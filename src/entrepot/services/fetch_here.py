@@ -291,9 +291,11 @@ class Fetch:
                 return left.spool
             try:
                 await self._prove_first()
-            except BaseException:
+            except BaseException as error:
                 if left.spool is not None:
-                    self._is_left = left.spool.has_readers()  # of this node: they may go on with it
+                    # This process stops, or others of this node read it: they may go on with it.
+                    stops = isinstance(error, asyncio.CancelledError)
+                    self._is_left = stops or left.spool.has_readers()
                     await self._let_go(left.spool)
                 raise
             new_id = self._means.spools.new_id()

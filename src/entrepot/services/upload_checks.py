@@ -46,7 +46,7 @@ def require_next(session: UploadSession, chunk: ByteRange | None) -> None:
         raise RangeInvalid(message, size=session.size)
 
 
-async def require_room(
+async def within_limit(
     session: UploadSession, pieces: AsyncIterator[bytes]
 ) -> AsyncIterator[bytes]:
     """A body, which an upload of so many segments must not have. Raises UploadInvalid.

@@ -92,7 +92,8 @@ class UploadFiles:
             try:
                 strays += await self._remove_stray(key)
             except EntrepotError as error:
-                log.warning("upload.kept", key=key, error=error.message, **error.values)
+                what = {"key": key, "error": error.message}
+                log.warning("upload.kept", **error.values | what)
         return strays
 
     async def _remove_stray(self, key: str) -> bool:

@@ -14,7 +14,7 @@ from entrepot.blobs.at_once import for_each
 from entrepot.blobs.store import BucketStore, Upload
 from entrepot.db import blobs, segments, tombstones, uploads
 from entrepot.db.database import Database, Transaction
-from entrepot.model.clock import DAY, Clock
+from entrepot.model.clock import DAY, MINUTE, Clock
 from entrepot.model.errors import EntrepotError, ObjectMissing, UploadUnknown
 from entrepot.model.stored import UploadSession, segments_key
 from entrepot.services.live_hashes import LiveHashes
@@ -22,6 +22,7 @@ from entrepot.services.upload_checks import NO_UPLOAD, read_open
 
 _ANY_TIME = 2**62
 _LONGEST = DAY  # that one object may take to arrive
+_TURN = 10 * MINUTE  # of the process that forgets a session
 
 
 class UploadSegments:
@@ -81,16 +82,19 @@ class UploadSegments:
         await self._end(session, expired_by=self._clock.now())
 
     async def forget(self, session: UploadSession) -> None:
-        """Remove the row of what became a blob, and what writers left that were not in time.
+        """Remove what writers left that were not in time, and the row of what became a blob.
 
-        Every process comes here at about the same time; the one that removes the row asks the
-        store. Raises Unavailable.
+        Every process comes here at about the same time: one asks the store, and should it fail or
+        die, another one later. Raises StorageFailed, Unavailable.
         """
-        if await self._database.write(lambda tx: uploads.delete(tx, session.id), durable=False):
-            try:
-                await _remove_left(self._database, self._store, session.storage_key)
-            except EntrepotError:
-                await self._bury_left(session)
+        now = self._clock.now()
+        is_ours = await self._database.write(
+            lambda tx: uploads.put_off(tx, session.id, now=now, expires_at=now + _TURN),
+            durable=False,
+        )
+        if is_ours:
+            await _remove_left(self._database, self._store, session.storage_key)
+            await self._database.write(lambda tx: uploads.delete(tx, session.id), durable=False)
 
     async def sweep_strays(self) -> int:
         """End transfers that nobody else will; how many. Raises StorageFailed, Unavailable."""

@@ -44,7 +44,7 @@ from entrepot.services.upload_checks import (
     require_digest,
     require_length,
     require_next,
-    require_room,
+    within_limit,
 )
 from entrepot.services.upload_files import UploadFiles
 from entrepot.services.upload_life import UploadLife
@@ -332,7 +332,7 @@ class Uploads:
         running = self._live.take(session)
         hashes = [running] if running is not None else []
         async with self._seeing_to_failure(upload, session):
-            arriving = self._life(session).through(require_room(session, pieces))
+            arriving = self._life(session).through(within_limit(session, pieces))
             size, stopped = await upload.append(arriving, session.size, hashes, length)
         after = session
         if size > session.size:
