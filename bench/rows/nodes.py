@@ -39,7 +39,7 @@ def _prepare(place: Place) -> Iterator[Mapping[str, Run]]:
             with ThreadPoolExecutor(len(servers)) as pool:
                 return sum(pool.map(one, servers))
 
-        # Both are asked by two clients of 8 connections: one client of 16 wakes less often.
+        # Both are asked by two clients of 8 connections: the same load.
         contestants = {"entrepot": two, "one node": [alone, alone]}
         for servers in contestants.values():
             rate(servers, _WARM_UP_SECONDS)

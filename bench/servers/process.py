@@ -53,8 +53,9 @@ def running(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server until the block ends; enter once it answers as `ready` says.
 
-    The server gets a session of its own, so that Ctrl-C reaches the harness alone, which then stops
-    each server in order.
+    The server gets a process group of its own, so that Ctrl-C reaches the harness alone, which then
+    stops each server in order. Not a session: Linux gives each of those an equal share of the
+    processors (`sched_autogroup`), so that two nodes would get twice what one does.
     """
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -63,7 +64,7 @@ def running(
             stdout=output,
             stderr=output,
             env=dict(environment),
-            start_new_session=True,
+            process_group=0,
         )
     try:
         _wait_until_ready(process, ready, log)
